@@ -1,0 +1,1 @@
+"""Sentence pairs, subwords and batches: everything between text files and tensors."""

@@ -1,0 +1,229 @@
+"""From sentences to ids, once: subwords learned on the train split, everything encoded, cached.
+
+The cache is keyed by content, so it is never stale: other sentences, sizes, tokenizers version
+or code make another entry, and runs of a sweep that start together share one.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from array import array
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import Tokenizer
+
+from normlab.data.batching import EncodedBitext
+from normlab.data.corpora import Bitext, Corpus
+from normlab.data.tokenizer import EOS, encode, load_tokenizer, train_tokenizer
+from normlab.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CODE_VERSION = 1  # raise it when this file or tokenizer.py changes what it produces
+ARRAYS = ("src_ids", "src_offsets", "tgt_ids", "tgt_offsets")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus as ids. dev and test keep their sentences' numbers, train has lost the long ones."""
+
+    tokenizer: Tokenizer
+    train: EncodedBitext
+    dev: EncodedBitext
+    test: dict[str, EncodedBitext]
+    dropped: int  # training pairs over max_len, left out
+    truncated: dict[str, int]  # evaluation pairs over max_len, cut, by set ("dev" and test names)
+
+
+def prepare(corpus: Corpus, *, vocab_size: int, max_len: int, cache_dir: str | Path) -> Prepared:
+    """Return `corpus` as ids of a joint BPE of `vocab_size`, from `cache_dir` when it is there.
+
+    A sentence of more than `max_len` subwords, EOS included, on either side drops its pair from
+    training and is cut to `max_len` in evaluation. Raises UserError when nothing is left to train
+    on, or the train split is too small for the vocabulary.
+    """
+    if max_len < 2:
+        raise UserError(f"data.max_len={max_len} leaves no room for a word and EOS: set 2 or more.")
+    entry = Path(cache_dir).expanduser() / _content_hash(corpus, vocab_size, max_len)
+    prepared = _read_entry(entry)
+    if prepared is None:
+        started = time.monotonic()
+        prepared = _encode_corpus(corpus, vocab_size, max_len)
+        log.info("encoded the corpus in %.1f s", time.monotonic() - started)
+        _write_entry(prepared, entry)
+    else:
+        log.info("read the encoded corpus from %s", entry)
+
+    if prepared.dropped:
+        total = len(corpus.train.src)
+        log.warning(
+            "train: dropped %d of %d pairs longer than data.max_len=%d subwords",
+            prepared.dropped, total, max_len,
+        )  # fmt: skip
+    for name, count in prepared.truncated.items():
+        if count:
+            log.warning("%s: cut %d pairs to data.max_len=%d subwords", name, count, max_len)
+    return prepared
+
+
+def encode_bitext(tokenizer: Tokenizer, src: list[str], tgt: list[str]) -> EncodedBitext:
+    """Return sentence pairs as ids, EOS after each sentence; nothing is dropped or cut."""
+    return EncodedBitext(*_encode_side(tokenizer, src), *_encode_side(tokenizer, tgt))
+
+
+def truncate(data: EncodedBitext, max_len: int) -> tuple[EncodedBitext, int]:
+    """Return `data` with each sentence cut to `max_len` ids, the last one EOS, and pairs cut."""
+    too_long = np.maximum(data.src_lengths, data.tgt_lengths) > max_len
+    src = _cut_side(data.src_ids, data.src_offsets, max_len)
+    tgt = _cut_side(data.tgt_ids, data.tgt_offsets, max_len)
+    return EncodedBitext(*src, *tgt), int(too_long.sum())
+
+
+def _encode_corpus(corpus: Corpus, vocab_size: int, max_len: int) -> Prepared:
+    train = corpus.train
+    tokenizer = train_tokenizer(chain(train.src, train.tgt), vocab_size)
+    encoded = encode_bitext(tokenizer, train.src, train.tgt)
+    keep = np.maximum(encoded.src_lengths, encoded.tgt_lengths) <= max_len
+    if not keep.any():
+        raise UserError(
+            f"every training pair is longer than data.max_len={max_len} subwords: raise it."
+        )
+    dev, test = corpus.dev, corpus.test
+    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), max_len)
+    cut_test = {
+        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), max_len)
+        for name, bitext in test.items()
+    }
+    return Prepared(
+        tokenizer,
+        train=EncodedBitext(
+            *_keep_side(encoded.src_ids, encoded.src_offsets, keep),
+            *_keep_side(encoded.tgt_ids, encoded.tgt_offsets, keep),
+        ),
+        dev=cut_dev,
+        test={name: data for name, (data, _) in cut_test.items()},
+        dropped=int((~keep).sum()),
+        truncated={"dev": dev_count} | {f"test/{n}": count for n, (_, count) in cut_test.items()},
+    )
+
+
+def _encode_side(tokenizer: Tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    ids, lengths = array("i"), array("q")
+    for sentence in encode(tokenizer, sentences):
+        ids.extend(sentence)
+        ids.append(EOS)
+        lengths.append(len(sentence) + 1)
+    return np.array(ids, dtype=np.int32), _offsets(np.array(lengths, dtype=np.int64))
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _keep_side(
+    ids: np.ndarray, offsets: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.diff(offsets)
+    return ids[np.repeat(keep, lengths)], _offsets(lengths[keep])
+
+
+def _cut_side(ids: np.ndarray, offsets: np.ndarray, max_len: int) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.diff(offsets)
+    place = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)  # of each id in its sentence
+    cut = _offsets(np.minimum(lengths, max_len))
+    ids = ids[place < max_len]
+    ids[cut[1:] - 1] = EOS
+    return ids, cut
+
+
+def _content_hash(corpus: Corpus, vocab_size: int, max_len: int) -> str:
+    digest = hashlib.sha256()
+    settings = [CODE_VERSION, tokenizers.__version__, vocab_size, max_len]
+    sets: list[tuple[str, Bitext]] = [("train", corpus.train), ("dev", corpus.dev)]
+    sets += corpus.test.items()
+    digest.update(json.dumps([settings, [name for name, _ in sets]]).encode())
+    for _, bitext in sets:
+        for side in (bitext.src, bitext.tgt):
+            digest.update(json.dumps(side).encode())  # JSON, so that sentences cannot run together
+    return digest.hexdigest()[:32]
+
+
+def _write_entry(prepared: Prepared, entry: Path) -> None:
+    """Write a cache entry whole or not at all; without a place to write, warn and go on."""
+    scratch = None
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+        prepared.tokenizer.save(str(scratch / "tokenizer.json"))
+        sets = {"train": prepared.train, "dev": prepared.dev}
+        sets |= {f"test{i}": data for i, data in enumerate(prepared.test.values())}
+        for name, data in sets.items():
+            for part in ARRAYS:
+                np.save(scratch / f"{name}.{part}.npy", getattr(data, part))
+        meta = {
+            "dropped": prepared.dropped,
+            "truncated": prepared.truncated,
+            "test": list(prepared.test),
+            "sha256": {file.name: _file_hash(file) for file in sorted(scratch.iterdir())},
+        }
+        (scratch / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        _install(scratch, entry)
+    except Exception as error:  # tokenizers raises bare Exception, also for a full disk
+        log.warning("cannot cache the encoded corpus in %s (%s): going on", entry.parent, error)
+    finally:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _install(scratch: Path, entry: Path) -> None:
+    """Move `scratch` to `entry` in one step; an entry that another run has put there stays."""
+    try:
+        os.replace(scratch, entry)
+    except OSError:  # a directory replaces an empty one only
+        if not entry.is_dir() or _read_entry(entry) is not None:
+            return
+        # Ours replaces a corrupted one, which may not be deleted in place: others are reading.
+        damaged = scratch.with_name(f"{scratch.name}.damaged")
+        os.replace(entry, damaged)
+        os.replace(scratch, entry)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _read_entry(entry: Path) -> Prepared | None:
+    """Return the cache entry, its arrays mapped from disk; None if it is absent or damaged."""
+    if not entry.exists():
+        return None
+    try:
+        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        for name, expected in meta["sha256"].items():
+            if _file_hash(entry / name) != expected:
+                raise ValueError(f"{name} has changed")
+
+        def read(name: str) -> EncodedBitext:
+            files = [entry / f"{name}.{part}.npy" for part in ARRAYS]
+            return EncodedBitext(*(np.load(file, mmap_mode="r") for file in files))
+
+        return Prepared(
+            load_tokenizer(entry / "tokenizer.json"),
+            train=read("train"),
+            dev=read("dev"),
+            test={name: read(f"test{i}") for i, name in enumerate(meta["test"])},
+            dropped=meta["dropped"],
+            truncated=meta["truncated"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        log.warning("the cache entry %s is damaged (%s): building it again", entry, error)
+        return None
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,5 @@
+"""The one exception that stands for a mistake a user can mend."""
+
+
+class UserError(Exception):
+    """Bad input; the message is one sentence naming the file, line, key or value and the fix."""

@@ -1,0 +1,69 @@
+"""The initialisation under study: a base scheme, then a shift of its mean (the paper's Figure 4)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from normlab.errors import UserError
+from normlab.models.protocol import Role, Seq2Seq
+
+EMBEDDINGS = "embeddings"
+GROUPS = ("all", "matrices")  # every role; every role except embeddings
+
+
+def initialize(
+    model: Seq2Seq, *, scheme: str, scale: float, mean: float, apply_to: Sequence[str]
+) -> list[str]:
+    """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
+
+    scheme: `xavier_uniform` (scale = gain; embeddings are N(0, 1/d_model), as in the paper's
+    Transformer), `uniform` in (-scale, scale), or `normal` with standard deviation `scale`, the
+    last two for embeddings too. Then `mean` is added to every parameter whose role is in
+    `apply_to`: role names of the model, `matrices` (all roles but embeddings) or `all`. Gains stay
+    1, biases 0. Raises UserError for a role the model does not have.
+    """
+    roles = model.roles()
+    wanted = _expand(apply_to, {role.kind for role in roles.values()})
+    parameters = dict(model.named_parameters())
+    shifted = []
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+        for name, role in roles.items():
+            for matrix in parameters[name].chunk(role.blocks):
+                _fill(matrix, role, scheme, scale)
+            if role.kind in wanted:
+                parameters[name] += mean
+                shifted.append(name)
+    return shifted
+
+
+def _fill(matrix: Tensor, role: Role, scheme: str, scale: float) -> None:
+    if scheme == "uniform":
+        matrix.uniform_(-scale, scale)
+    elif scheme == "normal":
+        matrix.normal_(0, scale)
+    elif scheme != "xavier_uniform":
+        raise UserError(f"init.scheme={scheme} is unknown: use xavier_uniform, uniform or normal.")
+    elif role.kind == EMBEDDINGS:
+        matrix.normal_(0, 1 / math.sqrt(matrix.shape[1]))
+    else:
+        nn.init.xavier_uniform_(matrix, gain=scale)
+
+
+def _expand(apply_to: Sequence[str], known: set[str]) -> set[str]:
+    wanted: set[str] = set()
+    for name in apply_to:
+        if name == "all":
+            wanted |= known
+        elif name == "matrices":
+            wanted |= known - {EMBEDDINGS}
+        elif name in known:
+            wanted.add(name)
+        else:
+            choices = ", ".join((*GROUPS, *sorted(known)))
+            raise UserError(f"init.apply_to={name} names no weights of this model: use {choices}.")
+    return wanted

@@ -1,0 +1,44 @@
+"""What training, search and scoring ask of a model."""
+
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Role(NamedTuple):
+    """What a parameter is for, so that an initialisation can choose it.
+
+    `kind` is one of the names that `init.apply_to` knows (initialization.py). `blocks` counts the
+    equal matrices stacked along dimension 0 (joined q/k/v: 3), each initialised by itself.
+    """
+
+    kind: str
+    blocks: int = 1
+
+
+class Seq2Seq(Protocol):
+    """An encoder-decoder. `Memory` and `State` are the model's own nested tuples/dicts of tensors.
+
+    Every tensor of a `State` has the batch as its first dimension, so that search can reorder,
+    repeat and drop sentences without knowing what is inside. `max_length` bounds a sentence.
+    """
+
+    max_length: int
+
+    def encode(self, src: Tensor, src_lengths: Tensor) -> Any:
+        """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths` (batch,)."""
+
+    def decode(self, memory: Any, tgt_in: Tensor) -> Tensor:
+        """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all steps at once."""
+
+    def project(self, features: Tensor) -> Tensor:
+        """Returns logits (..., vocab) of features (..., width)."""
+
+    def initial_state(self, memory: Any) -> Any:
+        """Returns the decoding state before the first target token."""
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Returns logits (batch, vocab) after `tokens` (batch,) and the next state."""
+
+    def roles(self) -> dict[str, Role]:
+        """Returns the role of every weight matrix and vector to initialise, by parameter name."""

@@ -1,0 +1,132 @@
+"""The normalisation layers, all built as `Norm(dim, eps=...)`.
+
+A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how it is computed:
+
+- `composed`: the tensor ops of functional.py, what a framework user writes by hand (the paper's
+  situation);
+- `native`: torch's own operator, where there is one;
+- `auto`: the fastest that is valid on the input's device.
+
+The formulas are the same; only speed and the last bits differ. A wall-clock number without its
+implementation means nothing, so runs record what was used (`implementation`).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from normlab.errors import UserError
+from normlab.norms import functional
+
+
+class NoNorm(nn.Module):
+    """The identity, as the member "none" of the family; it owns no gain and no bias."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+
+    def implementation(self, device: torch.device) -> str:
+        """Returns "none": nothing is computed."""
+        return "none"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `x` itself."""
+        return x
+
+
+class _AffineNorm(nn.Module):
+    """What the real norms share: checked arguments, gain of ones, bias of zeros, choice of `impl`."""
+
+    def __init__(self, dim: int, eps: float, gain: bool, bias: bool, impl: str):
+        super().__init__()
+        if dim < 1:
+            raise UserError(f"a norm needs dim >= 1, got {dim}.")
+        if eps < 0:
+            raise UserError(f"norm.eps must be >= 0, got {eps}.")
+        if impl not in ("auto", *self.implementations):
+            known = ", ".join(("auto", *self.implementations))
+            raise UserError(
+                f"norm.impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
+            )
+        self.dim, self.eps, self.impl = dim, eps, impl
+        self.gain = nn.Parameter(torch.ones(dim)) if gain else None
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    implementations: tuple[str, ...] = ("composed",)
+
+    def implementation(self, device: torch.device) -> str:
+        """Returns the implementation used for inputs on `device`."""
+        return self.fastest(device) if self.impl == "auto" else self.impl
+
+    def fastest(self, device: torch.device) -> str:
+        return "composed"
+
+    def extra_repr(self) -> str:
+        has = f"gain={self.gain is not None}, bias={self.bias is not None}"
+        return f"{self.dim}, eps={self.eps}, {has}, impl={self.impl}"
+
+
+class LayerNorm(_AffineNorm):
+    """LayerNorm (Eq. 2-3), with gain and bias."""
+
+    implementations = ("composed", "native")
+
+    def __init__(self, dim, eps=1e-6, gain=True, bias=True, impl="auto"):
+        super().__init__(dim, eps, gain, bias, impl)
+
+    def fastest(self, device: torch.device) -> str:
+        return "native"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.implementation(x.device) == "native":
+            return _native(F.layer_norm, x, self.gain, self.bias, self.eps)
+        return functional.layer_norm(x, self.gain, self.bias, self.eps)
+
+
+class RMSNorm(_AffineNorm):
+    """RMSNorm (Eq. 4), with gain; the paper's has no bias."""
+
+    implementations = ("composed", "native")
+
+    def __init__(self, dim, eps=1e-6, gain=True, bias=False, impl="auto"):
+        super().__init__(dim, eps, gain, bias, impl)
+        if impl == "native" and bias:
+            raise UserError(
+                "norm.impl=native cannot be used with norm.bias=true for rmsnorm: "
+                "torch's rms_norm has no bias; choose norm.impl=composed."
+            )
+
+    def fastest(self, device: torch.device) -> str:
+        # F.rms_norm is one kernel on CUDA only; on CPU torch splits it into slower pieces than ours.
+        return "native" if device.type == "cuda" and self.bias is None else "composed"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.implementation(x.device) == "native":
+            return _native(F.rms_norm, x, self.gain, None, self.eps)
+        return functional.rms_norm(x, self.gain, self.bias, self.eps)
+
+
+class PRMSNorm(_AffineNorm):
+    """pRMSNorm (section 5): RMSNorm estimated from the first k = ceil(dim * p) inputs."""
+
+    def __init__(self, dim, p=0.0625, eps=1e-6, gain=True, bias=False, impl="auto"):
+        if not 0 < p <= 1:
+            raise UserError(f"norm.p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
+        super().__init__(dim, eps, gain, bias, impl)
+        self.p, self.k = p, functional.partial_size(dim, p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.prms_norm(x, self.gain, self.bias, self.eps, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, p={self.p}, k={self.k}"
+
+
+def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    # Outside autocast and with parameters in the input's dtype: torch then takes its fused kernel,
+    # and the output keeps the input's dtype as in every other implementation.
+    with torch.autocast(x.device.type, enabled=False):
+        gain = None if gain is None else gain.to(x.dtype)
+        if op is F.rms_norm:
+            return op(x, x.shape[-1:], gain, eps)
+        return op(x, x.shape[-1:], gain, None if bias is None else bias.to(x.dtype), eps)

@@ -1,0 +1,490 @@
+"""The composition root: from a config to a trained, measured and scored model, and back.
+
+Besides train.py this is the only place that knows Hydra. Heavy imports stand inside the functions
+that need them, so that a config error is answered in about a second.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from normlab import help, schema
+from normlab.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
+
+# A finished or interrupted run may go on under other values of these; all else is its identity.
+LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
+INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
+
+
+def _identity(*, _root_: DictConfig) -> str:
+    """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
+    config = OmegaConf.to_container(_root_, resolve=False)
+    rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _help() -> str:
+    """Returns the help, with $ doubled because Hydra takes the text as a template."""
+    return help.text(Path(sys.argv[0]).parent / "conf").replace("$", "$$")
+
+
+OmegaConf.register_new_resolver("identity", _identity, replace=True)
+OmegaConf.register_new_resolver("help", _help, replace=True)
+
+
+def main(cfg: DictConfig) -> None:
+    """Runs one job of train.py; its result is `summary.json` in the run directory.
+
+    A mistake of the user ends a single run with one sentence and exit code 2. In a multirun it is
+    raised, so that Hydra marks the job as failed and the others run. Divergence is a result.
+    """
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
+    except UserError as error:
+        log.error("%s", error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.exit(2)
+    if summary["status"] == "interrupted":
+        sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should
+
+
+def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+    """Trains, evaluates and tests what `cfg` describes in `run_dir`; returns the summary.
+
+    Resumes what stands there, and returns at once when it is complete. On any exception the
+    summary says `failed` and the log holds the traceback before it goes on.
+    """
+    config = schema.check(cfg)
+    resolved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    claim(run_dir, resolved, overrides)
+    summary_path = run_dir / "summary.json"
+    if (done := _finished(summary_path, run_dir, resolved)) is not None:
+        log.info("This run is complete (%s); delete %s to repeat it.", done["status"], run_dir)
+        return done
+    _record_config(run_dir, resolved, overrides)
+    summary = _summary_head(config)
+    try:
+        _train_and_test(config, resolved, run_dir, summary)
+    except BaseException as error:
+        summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, KeyboardInterrupt):
+            summary["status"] = "interrupted"
+        elif not isinstance(error, UserError):
+            log.exception("The run failed.")
+        raise
+    finally:
+        from normlab.training.tracking import write_json
+
+        write_json(summary_path, summary)
+    return summary
+
+
+def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summary: dict) -> None:
+    import torch
+
+    # Denormals slow a CPU 2.5 times where activations vanish. Before any worker thread starts:
+    # threads inherit the setting from the one that makes them.
+    torch.set_flush_denormal(True)
+    settings = config.trainer
+    device = _device(settings.device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    with torch.device("meta"):  # sizes and norm arguments are checked before any data is read
+        build_model(config, vocab=8)
+
+    from normlab.data.batching import collate, epoch_batches, padding_fraction
+    from normlab.training.checkpoint import Checkpoints
+    from normlab.training.loop import train
+    from normlab.training.schedules import constant, inverse_sqrt
+    from normlab.training.tracking import Tracker, truncate_metrics, wandb_settings
+
+    corpus, prepared = load_data(config)
+    prepared.tokenizer.save(str(run_dir / "tokenizer.json"))
+    torch.manual_seed(config.seed)
+    model = build_model(config, prepared.tokenizer.get_vocab_size())
+    _initialize(model, config)
+    model.to(device)
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    summary["norm_impl"] = implementation(model, device)
+    log.info(
+        "%s: %s parameters, norm %s (%s), on %s.",
+        config.names.model, f"{summary['parameters']:,}", config.names.norm,
+        summary["norm_impl"], summary_device(device),
+    )  # fmt: skip
+    optimizer = _optimizer(model, config)
+    schedule = {"inverse_sqrt": inverse_sqrt, "constant": constant}[config.schedule.name]
+    learning_rate = partial(schedule, lr=config.schedule.lr, warmup=config.schedule.warmup)
+
+    def batches_of(epoch: int):
+        indices = epoch_batches(
+            prepared.train.src_lengths,
+            prepared.train.tgt_lengths,
+            batch_tokens=settings.batch_tokens,
+            pool=config.data.pool,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        if epoch == 0:
+            padding = padding_fraction(indices, prepared.train)
+            log.info("%d batches an epoch, %.1f %% padding.", len(indices), 100 * padding)
+        return [partial(collate, prepared.train, batch) for batch in indices]
+
+    checkpoints = Checkpoints(run_dir / "checkpoints", settings.keep)
+    last = checkpoints.load_last()
+    truncate_metrics(run_dir / "metrics.jsonl", 0 if last is None else last["progress"]["step"])
+    wandb = None
+    if config.logger.name == "wandb":
+        tags = [*config.logger.tags, config.names.model, config.names.norm, config.names.data]
+        wandb = wandb_settings(
+            run_dir, resolved, project=config.logger.project, group=config.logger.group,
+            name=config.names.run, tags=tags,
+        )  # fmt: skip
+    with Tracker(run_dir, wandb) as tracker, _Reporter(settings.max_steps) as report:
+        progress = train(
+            model, optimizer, learning_rate, batches_of,
+            evaluate=partial(_evaluate, model, prepared, corpus, settings, device),
+            settings=settings, tracker=tracker, checkpoints=checkpoints, device=device,
+            on_metrics=report,
+        )  # fmt: skip
+        timed = progress.timed_seconds
+        summary |= {
+            "status": progress.status,
+            "steps": progress.step,
+            "epochs": progress.epoch,
+            "training_seconds": progress.seconds,
+            "best_dev_bleu": progress.best_bleu,
+            "best_step": progress.best_step,
+            "seconds_per_1k_steps": 1000 * timed / progress.timed_steps if timed else None,
+            "tokens_per_second": progress.timed_tokens / timed if timed else None,
+        }
+        if progress.status == "completed":
+            summary["test"] = _test(model, prepared, corpus, config, run_dir, device, checkpoints)
+        elif progress.status == "diverged":
+            log.warning("Diverged: first non-finite value at step %d.", progress.diverged_at)
+            failed = {"bleu": 0.0, "chrf": 0.0, "signature": None}
+            summary |= {
+                "diverged_at": progress.diverged_at,
+                "best_dev_bleu": 0.0,
+                "test": {
+                    name: {**failed, "sentences": len(bitext.src)}
+                    for name, bitext in corpus.test.items()
+                },
+            }
+        if tests := summary.get("test"):
+            metrics = {f"test/{name}/bleu": scores["bleu"] for name, scores in tests.items()}
+            metrics["test/bleu"] = next(iter(tests.values()))["bleu"]
+            tracker.log(progress.step, progress.seconds, metrics)
+        tracker.finish(summary)
+    log.info("%s after %d steps: %s", progress.status, progress.step, json.dumps(summary))
+
+
+def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict[str, float]:
+    """Returns the dev metrics; the random generators are not touched."""
+    from normlab.scoring import score
+    from normlab.translation import mean_loss, translate
+
+    was_training = model.training
+    with _autocast(settings, device):
+        loss, nll = mean_loss(
+            model, prepared.dev, smoothing=settings.label_smoothing,
+            batch_tokens=settings.batch_tokens, device=device,
+        )  # fmt: skip
+        hypotheses = translate(
+            model, prepared.tokenizer, prepared.dev, beam=settings.eval_beam,
+            length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
+            device=device,
+        )  # fmt: skip
+    model.train(was_training)
+    scores = score(hypotheses, corpus.dev.tgt)
+    return {
+        "dev/loss": loss, "dev/nll": nll, "dev/bleu": scores["bleu"], "dev/chrf": scores["chrf"],
+    }  # fmt: skip
+
+
+def _test(model, prepared, corpus, config: schema.Config, run_dir: Path, device, checkpoints):
+    """Returns the scores of every test set with the averaged or the best weights; stores outputs."""
+    from normlab.scoring import score
+    from normlab.training.checkpoint import load as load_checkpoint
+    from normlab.training.tracking import write_text
+    from normlab.translation import translate
+
+    settings = config.trainer
+    if settings.average:
+        weights = checkpoints.average(settings.average)
+        checkpoints.save_weights("average", weights, count=settings.average)
+    else:
+        weights = load_checkpoint(checkpoints.folder / "best.pt")["model"]
+    model.load_state_dict(weights)
+    results = {}
+    for name, bitext in corpus.test.items():
+        started = time.perf_counter()
+        with _autocast(settings, device):
+            hypotheses = translate(
+                model, prepared.tokenizer, prepared.test[name], beam=settings.test_beam,
+                length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
+                device=device,
+            )  # fmt: skip
+        seconds = time.perf_counter() - started
+        hypotheses = [one_line(text) for text in hypotheses]
+        results[name] = {**score(hypotheses, bitext.tgt), "seconds": seconds}
+        for kind, lines in (("hypotheses", hypotheses), ("references", bitext.tgt)):
+            write_text(run_dir / kind / f"{name}.txt", "".join(line + "\n" for line in lines))
+        log.info("%s: BLEU %.2f, chrF %.2f", name, results[name]["bleu"], results[name]["chrf"])
+    return results
+
+
+def one_line(text: str) -> str:
+    """Returns `text` with line ends as spaces: outputs are stored one sentence a line."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
+@dataclass
+class Run:
+    """A finished run, loaded: its model in evaluation mode, its tokenizer and its config."""
+
+    model: "torch.nn.Module"
+    tokenizer: "Tokenizer"
+    config: schema.Config
+    device: "torch.device"
+
+    def translate(self, sentences: list[str], *, beam: int | None = None) -> list[str]:
+        """Returns a translation of each sentence, in order, as the run's own test was decoded."""
+        from normlab.data.prepare import encode_bitext, truncate
+        from normlab.translation import translate
+
+        settings = self.config.trainer
+        data, cut = truncate(
+            encode_bitext(self.tokenizer, sentences, [""] * len(sentences)),
+            self.config.data.max_len,
+        )
+        if cut:
+            log.warning("%d sentences were cut to %d subwords.", cut, self.config.data.max_len)
+        with _autocast(settings, self.device):
+            return translate(
+                self.model, self.tokenizer, data, beam=beam or settings.test_beam,
+                length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
+                device=self.device,
+            )  # fmt: skip
+
+
+def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") -> Run:
+    """Returns the run in `run_dir` with the weights of `checkpoints/<checkpoint>.pt`.
+
+    Raises UserError when the directory holds no run or the checkpoint is missing or damaged.
+    """
+    from normlab.data.tokenizer import load_tokenizer
+    from normlab.training.checkpoint import load as load_checkpoint
+
+    run_dir = Path(run_dir)
+    path = run_dir / ".hydra" / "config.yaml"
+    if not path.exists():
+        raise UserError(f"{run_dir} is no run directory: {path} does not exist.")
+    config = schema.check(OmegaConf.load(path))
+    where = _device(device)
+    tokenizer = load_tokenizer(run_dir / "tokenizer.json")
+    model = build_model(config, tokenizer.get_vocab_size())
+    model.load_state_dict(load_checkpoint(run_dir / "checkpoints" / f"{checkpoint}.pt")["model"])
+    return Run(model.to(where).eval(), tokenizer, config, where)
+
+
+def build_model(config: schema.Config, vocab: int) -> "torch.nn.Module":
+    """Returns the model of `config` with the norm of `config`, not yet initialised."""
+    norm = _build({**config.norm, "_partial_": True})
+    return _build(asdict(config.model), vocab=vocab, norm=norm)
+
+
+def load_data(config: schema.Config):
+    """Returns the corpus as text and as ids: (Corpus, Prepared)."""
+    from normlab.data.prepare import prepare
+
+    data = asdict(config.data)
+    del data["pool"]
+    sizes = {key: data.pop(key) for key in ("vocab_size", "max_len", "cache_dir")}
+    corpus = _build(data)
+    return corpus, prepare(corpus, **sizes)
+
+
+def implementation(model: "torch.nn.Module", device: "torch.device") -> str:
+    """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
+    used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
+    return "+".join(sorted(used)) or "none"
+
+
+def claim(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
+    """Raises UserError when `run_dir` holds a run of another config; its files stay as they are."""
+    path = run_dir / ".hydra" / "config.yaml"
+    if not path.exists():
+        return
+    there = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+    here = _flat(resolved)
+    other = [
+        f"{key}={there.get(key)} (now {here.get(key)})"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+        and not key.startswith(("logger.", "names.run"))
+        and key.removeprefix("trainer.") not in LIMITS
+    ]
+    if other:
+        shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if other[3:] else "")
+        raise UserError(
+            f"{run_dir} holds a run of another config: {shown}. Choose another hydra.run.dir, "
+            "or delete that one."
+        )
+
+
+def _finished(path: Path, run_dir: Path, resolved: dict[str, Any]) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    there = OmegaConf.to_container(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
+    same = all(there["trainer"][key] == resolved["trainer"][key] for key in LIMITS)
+    return summary if same and summary["status"] in ("completed", "diverged") else None
+
+
+def _record_config(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
+    # Hydra's own copy is off (hydra.output_subdir): it would overwrite the config of the run that
+    # stands in this directory before anyone could compare the two.
+    from normlab.training.tracking import write_text
+
+    write_text(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    write_text(run_dir / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
+
+
+def _summary_head(config: schema.Config) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "norm": config.names.norm,
+        "norm_impl": None,
+        "init_mean": config.init.mean,
+        "model": config.names.model,
+        "data": config.names.data,
+        "seed": config.seed,
+        "steps": 0,
+        "commit": _commit(),
+    }
+
+
+def _initialize(model, config: schema.Config) -> None:
+    from normlab.models.initialization import initialize
+
+    shifted = initialize(model, **asdict(config.init))
+    if config.init.mean:
+        log.info("Initial mean %g in %d weight matrices.", config.init.mean, len(shifted))
+
+
+def _optimizer(model, config: schema.Config):
+    import torch
+
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    o = config.optimizer
+    # fused: one kernel for all parameters, on CPU too
+    return kinds[o.name](
+        model.parameters(), lr=config.schedule.lr, betas=tuple(o.betas), eps=o.eps,
+        weight_decay=o.weight_decay, fused=True,
+    )  # fmt: skip
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("trainer.device=cuda, but torch sees no GPU: use trainer.device=cpu.")
+    return torch.device(name)
+
+
+def summary_device(device: "torch.device") -> str:
+    """Returns the device as a reader would name it: the GPU's model, or the CPU and its threads."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _autocast(settings: schema.Trainer, device: "torch.device"):
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+
+
+def _build(node: dict[str, Any], **arguments: Any) -> Any:
+    """Returns what `node` describes; the mistake of a user inside it comes out as it is."""
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+
+
+def _commit() -> str | None:
+    """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
+    here = Path(__file__).parent
+    try:
+        git = partial(
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def _flat(nested: dict[str, Any]) -> dict[str, Any]:
+    from normlab.training.tracking import flatten
+
+    return flatten(nested)
+
+
+class _Reporter:
+    """Tells a person how training goes: a progress bar on a terminal, log lines elsewhere."""
+
+    def __init__(self, max_steps: int | None):
+        self._total = max_steps
+
+    def __enter__(self):
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty() and "NO_PROGRESS" not in os.environ
+        self._bar = tqdm(total=self._total, unit="step") if terminal else None
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, progress, metrics: dict[str, float]) -> None:
+        short = {key.split("/")[1]: value for key, value in metrics.items()}
+        if self._bar is not None:
+            self._bar.n = progress.step
+            shown = {k: short[k] for k in ("loss", "grad_norm", "bleu") if k in short}
+            self._bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
+            return
+        values = "  ".join(f"{key} {value:.5g}" for key, value in short.items())
+        log.info("step %d  %s  %s", progress.step, next(iter(metrics)).split("/")[0], values)
