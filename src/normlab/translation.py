@@ -10,7 +10,7 @@ from torch import nn
 from normlab import search
 from normlab.data.batching import EncodedBitext, collate, eval_batches
 from normlab.data.tokenizer import BOS, EOS, decode
-from normlab.training.loss import label_smoothed
+from normlab.training.loss import token_loss
 
 
 @torch.inference_mode()
@@ -58,8 +58,8 @@ def mean_loss(
     for indices in _batches(data, batch_tokens):
         batch = collate(data, indices).to(device)
         features = model.decode(model.encode(batch.src, batch.src_lengths), batch.tgt_in)
-        logits = model.project(features.flatten(0, 1).index_select(0, batch.positions))
-        loss, nll = label_smoothed(logits, batch.labels, smoothing)
+        features = features.flatten(0, 1).index_select(0, batch.positions)
+        loss, nll = token_loss(features, *model.output(), batch.labels, smoothing)
         sums += torch.stack((loss, nll)).double().cpu()
         n_tokens += batch.n_tokens
     loss, nll = (sums / n_tokens).tolist()

@@ -5,8 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normlab.data.batching import (
-    EncodedBitext, collate, epoch_batches, eval_batches, padding_fraction,
-)  # fmt: skip
+    EncodedBitext,
+    collate,
+    epoch_batches,
+    eval_batches,
+    padding_fraction,
+)
 from normlab.data.tokenizer import BOS, EOS, PAD
 from normlab.errors import UserError
 

@@ -1,4 +1,5 @@
 import gzip
+import inspect
 import json
 import logging
 import os
@@ -168,6 +169,11 @@ def test_grammar_refuses_a_language_it_does_not_know():
         corpora.grammar(seed=3, train=40, dev=5, test=5, src="en", tgt="fr")
 
 
+def test_grammar_refuses_an_empty_split():
+    with pytest.raises(UserError, match=r"data\.dev=0"):
+        corpora.grammar(seed=3, train=40, dev=0, test=5)
+
+
 # --- the Hugging Face hub: local directories in the formats of wmt/wmt14 and bentrevett/multi30k
 
 
@@ -212,9 +218,8 @@ def write_multi30k(folder: Path) -> None:
 def from_conf(name: str, **changes) -> corpora.Corpus:
     """Load what conf/data/<name>.yaml describes."""
     values = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    for key in ("_target_", "vocab_size", "max_len", "cache_dir"):
-        del values[key]
-    return corpora.hub(**(values | changes))
+    names = inspect.signature(corpora.hub).parameters  # the file's other keys are not for it
+    return corpora.hub(**({name: values[name] for name in names} | changes))
 
 
 def test_hub_reads_the_layout_of_wmt14(tmp_path, caplog):
@@ -290,9 +295,7 @@ def test_without_network_the_cache_is_read_and_another_revision_reported(tmp_pat
     source.mkdir()
     write_multi30k(source)
     pinned = "a" * 40
-    built = Path(
-        datasets.load_dataset(str(source), split="test").cache_files[0]["filename"]
-    ).parent  # fmt: skip
+    built = Path(datasets.load_dataset(str(source), split="test").cache_files[0]["filename"]).parent
     cached = tmp_path / "home" / "datasets" / "some___pairs" / "default" / "0.0.0" / pinned
     cached.parent.mkdir(parents=True)
     built.rename(cached)

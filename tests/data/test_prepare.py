@@ -10,7 +10,7 @@ from normlab.data.prepare import encode_bitext, prepare, truncate
 from normlab.data.tokenizer import EOS, decode
 from normlab.errors import UserError
 
-WORDS = "one two three four five six seven eight nine ten".split()  # noqa: SIM905
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def bitext(name: str, count: int) -> Bitext:
@@ -181,8 +181,9 @@ def test_empty_evaluation_sentences_keep_their_place(tmp_path):
 
 
 def test_nothing_left_to_train_on_is_refused(tmp_path):
+    long = replace(CORPUS, train=Bitext("train", ["one two three"] * 9, ["eins zwei"] * 9))
     with pytest.raises(UserError, match=r"data\.max_len=2"):
-        prepare(CORPUS, vocab_size=300, max_len=2, cache_dir=tmp_path)
+        prepare(long, vocab_size=259, max_len=2, cache_dir=tmp_path)
 
 
 def test_a_vocabulary_beyond_the_data_is_refused_and_nothing_cached(tmp_path):

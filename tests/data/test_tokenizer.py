@@ -3,8 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normlab.data.tokenizer import (
-    BOS, EOS, PAD, decode, encode, load_tokenizer, train_tokenizer,
-)  # fmt: skip
+    BOS,
+    EOS,
+    PAD,
+    decode,
+    encode,
+    load_tokenizer,
+    train_tokenizer,
+)
 from normlab.errors import UserError
 
 TEXTS = ["the cat sat on the mat", "die Katze saß auf der Matte", "</s> is a tag </s>"] * 3

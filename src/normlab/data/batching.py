@@ -5,7 +5,7 @@ is two integers, the epoch and the number of the batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,8 +64,15 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
 
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.type is Tensor}
-        return replace(self, **{name: move(tensor) for name, tensor in tensors.items()})
+        return replace(
+            self,
+            src=move(self.src),
+            src_lengths=move(self.src_lengths),
+            tgt_in=move(self.tgt_in),
+            tgt_out=move(self.tgt_out),
+            positions=move(self.positions),
+            labels=move(self.labels),
+        )
 
 
 def epoch_batches(

@@ -47,6 +47,10 @@ def grammar(
             f"data=grammar knows English and German only, not data.src={src} data.tgt={tgt}: "
             "set one to en and the other to de."
         )
+    for name, size in (("train", train), ("dev", dev), ("test", test)):
+        if size < 1:
+            raise UserError(f"data.{name}={size} sentence pairs are too few: set it to 1 or more.")
+
     from normlab.data.grammar import splits  # its lexicon is read on import, for this only
 
     pairs_of = splits(train, dev, test, seed)

@@ -12,7 +12,7 @@ The file reads upwards in size: lexicon, words, noun phrases, clauses, sentences
 import random
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # ---- Lexicon. Entries end with ";", a blank in a phrase is "_" ---------------------------------
 # Nouns: English[/plural] German gender plural [English/German preposition of place]; "m*" is the
@@ -120,7 +120,7 @@ ADJECTIVE_ENTRIES = {
         dark:darker dunkel:dunkler:dunkl; quiet ruhig; loud laut; empty leer; new neu; warm warm;
         cold kalt; modern modern; dirty schmutzig; famous berühmt""",
 }
-# Verbs: English [past participle] = German [er-present er-past participle] [: what the frame needs].
+# Verbs: English [past participle] = German [er-present er-past participle] [: needs].
 # "|" parts a separable prefix, "*" takes sein, "sich_" is reflexive; missing forms are regular.
 VERB_ENTRIES = {
     "intransitive": """
@@ -139,10 +139,10 @@ VERB_ENTRIES = {
         besuchen : person place; watch = beobachten : person animal; know knew known = kennen kennt
         kannte gekannt : person text place; meet met met = treffen trifft traf getroffen : person;
         invite = ein|laden lädt lud geladen : person; call = an|rufen ruft rief gerufen : person;
-        pick_up = ab|holen : person; greet = grüßen : person; admire = bewundern : person place
-        thing; photograph = fotografieren : person animal thing place; forget forgot forgotten =
-        vergessen vergisst vergaß vergessen : person thing text; draw drew drawn = zeichnen : person
-        animal thing; buy bought bought = kaufen : animal thing food text; describe = beschreiben
+        fetch = ab|holen : person; greet = grüßen : person; admire = bewundern : person place thing;
+        photograph = fotografieren : person animal thing place; forget forgot forgotten = vergessen
+        vergisst vergaß vergessen : person thing text; draw drew drawn = zeichnen : person animal
+        thing; buy bought bought = kaufen : animal thing food text; describe = beschreiben
         beschreibt beschrieb beschrieben : person animal thing place; cook = kochen : food; sell
         sold sold = verkaufen : animal thing food text; repair = reparieren : thing; need = brauchen
         : thing; carry = tragen trägt trug getragen : thing food; hide hid hidden = verstecken :
@@ -210,8 +210,8 @@ VERB_ENTRIES = {
         be was been = sein* bin/ist war gewesen; rain = regnen; snow = schneien; cost cost cost =
         kosten""",
 }
-NAMES = """Anna Peter Maria Thomas Julia Paul Laura Martin Sophie Jan Clara David Eva Jonas Emma Felix Lena Simon
-    Nina Oskar""".split()
+NAMES = ["Anna", "Peter", "Maria", "Robert", "Julia", "Paul", "Laura", "Martin", "Sophie", "Jan"]
+NAMES += ["Clara", "David", "Eva", "Jakob", "Emma", "Emil", "Lena", "Simon", "Nina", "Oskar"]
 PHRASE_ENTRIES = {
     "city": """
         Berlin Berlin; Munich München; Cologne Köln; Vienna Wien; Zurich Zürich; Prague Prag; Rome
@@ -219,7 +219,8 @@ PHRASE_ENTRIES = {
         Mailand; Paris Paris; Hamburg Hamburg; Italy Italien; France Frankreich; Germany
         Deutschland; Austria Österreich; Poland Polen; Greece Griechenland; Spain Spanien; Norway
         Norwegen; Hungary Ungarn""",
-    "weekday": "Monday Montag; Tuesday Dienstag; Thursday Donnerstag; Friday Freitag; Sunday Sonntag",
+    "weekday": """
+        Monday Montag; Tuesday Dienstag; Thursday Donnerstag; Friday Freitag; Sunday Sonntag""",
     "past": """
         yesterday gestern; last_week letzte_Woche; last_year letztes_Jahr; last_summer
         letzten_Sommer; in_the_evening am_Abend; that_day an_diesem_Tag; last_night letzte_Nacht;
@@ -229,7 +230,9 @@ PHRASE_ENTRIES = {
         am_Wochenende; every_evening jeden_Abend; at_night in_der_Nacht; this_week diese_Woche; then
         dann""",
     "perfect": "today heute; this_week diese_Woche; this_year dieses_Jahr",
-    "future": "tomorrow morgen; next_week nächste_Woche; next_year nächstes_Jahr; soon bald; today heute",
+    "future": """
+        tomorrow morgen; next_week nächste_Woche; next_year nächstes_Jahr; soon bald; today
+        heute""",
     "often": """
         often oft; always immer; never nie; sometimes manchmal; rarely selten; usually meistens;
         still noch_immer""",
@@ -243,8 +246,17 @@ PHRASE_ENTRIES = {
     "past_while": """
         because weil; although obwohl; when als; while während; before bevor; until bis; as_soon_as
         sobald""",
-    "present_while": "because weil; although obwohl; if wenn; while während; before bevor; until bis",
+    "present_while": """
+        because weil; although obwohl; if wenn; while während; before bevor; until bis""",
     "future_while": "if wenn; as_soon_as sobald; because weil; before bevor",
+    "ones": """
+        zero null; one ein; two zwei; three drei; four vier; five fünf; six sechs; seven sieben;
+        eight acht; nine neun; ten zehn; eleven elf; twelve zwölf; thirteen dreizehn; fourteen
+        vierzehn; fifteen fünfzehn; sixteen sechzehn; seventeen siebzehn; eighteen achtzehn;
+        nineteen neunzehn""",
+    "tens": """
+        - -; - -; twenty zwanzig; thirty dreißig; forty vierzig; fifty fünfzig; sixty sechzig;
+        seventy siebzig; eighty achtzig; ninety neunzig""",
 }
 
 # ---- Words -------------------------------------------------------------------------------------
@@ -257,6 +269,9 @@ class Phrase(NamedTuple):
 
     en: str
     de: str
+
+
+NOTHING = Phrase("", "")
 
 
 class Noun(NamedTuple):
@@ -275,7 +290,7 @@ class Adjective(NamedTuple):
 
 
 class Verb(NamedTuple):
-    en: tuple[str, str, str, str]  # base, third person, past, participle
+    en: tuple[str, ...]  # base, third person, past, participle
     infinitive: str
     present: tuple[str, str, str]  # ich, er, wir/sie
     past: str
@@ -303,14 +318,14 @@ def read_noun(words: list[str], kind: str) -> Noun:
     one, _, many = english.partition("/")
     weak = plural if gender.endswith("*") else singular
     dative = plural if plural[-1] in "ns" else plural + "n"
-    preposition = Phrase(*place[0].split("/")) if place else Phrase("", "")
+    preposition = Phrase(*place[0].split("/")) if place else NOTHING
     cases = ((singular, weak, weak), (plural, plural, dative))
     return Noun((one, many or with_s(one)), cases, gender[0], preposition, kind)
 
 
 def read_adjective(words: list[str]) -> Adjective:
     en, _, en_more = words[0].partition(":")
-    de, de_more, stem = (words[1].split(":") + ["", ""])[:3]
+    de, de_more, stem = [*words[1].split(":"), "", ""][:3]
     return Adjective(en, de, stem or de, Phrase(en_more, de_more) if en_more else None)
 
 
@@ -318,12 +333,13 @@ def read_verb(words: list[str]) -> Verb:
     """The verb of one entry, with every form that the entry leaves out formed regularly."""
     equals = words.index("=")
     end = words.index(":") if ":" in words else len(words)
-    base, particle = (words[0].split(" ", 1) + [""])[:2]
-    regular = base[:-1] + "ied" if base.endswith("y") and base[-2] not in VOWELS else (
-        base + ("d" if base.endswith("e") else "ed"))
+    base, particle = [*words[0].split(" ", 1), ""][:2]
+    regular = base + ("d" if base.endswith("e") else "ed")
+    if base.endswith("y") and base[-2] not in VOWELS:
+        regular = base[:-1] + "ied"
     past, participle = words[1:equals] or (regular, regular)
     third = "goes" if base == "go" else "has" if base == "have" else with_s(base)
-    english = tuple(join(w, particle) for w in (base, third, past, participle))
+    english = [join(w, particle) for w in (base, third, past, participle)]
 
     infinitive, *forms = words[equals + 1 : end]
     reflexive = infinitive.startswith("sich ")
@@ -336,8 +352,17 @@ def read_verb(words: list[str]) -> Verb:
     ich, _, er = forms[0].rpartition("/")
     present = (ich or stem + "e", er, "sind" if simple == "sein" else simple)
     helper = "sein" if infinitive.endswith("*") else "haben"
-    return Verb(english, prefix + simple, present, forms[1], prefix + forms[2], prefix, helper,
-                reflexive, tuple(words[end + 1 :]))
+    return Verb(
+        tuple(english),
+        prefix + simple,
+        present,
+        forms[1],
+        prefix + forms[2],
+        prefix,
+        helper,
+        reflexive,
+        tuple(words[end + 1 :]),
+    )
 
 
 def join(*parts: str) -> str:
@@ -348,7 +373,9 @@ def join(*parts: str) -> str:
 NOUNS = {kind: [read_noun(e, kind) for e in entries(t)] for kind, t in NOUN_ENTRIES.items()}
 NOUN = {noun.en[0]: noun for nouns in NOUNS.values() for noun in nouns}
 NOUNS |= {group: [NOUN[word] for word in words.split()] for group, words in NOUN_GROUPS.items()}
-ADJECTIVES = {kind: [read_adjective(e) for e in entries(t)] for kind, t in ADJECTIVE_ENTRIES.items()}
+ADJECTIVES = {
+    kind: [read_adjective(e) for e in entries(t)] for kind, t in ADJECTIVE_ENTRIES.items()
+}
 ADJECTIVE = {a.en: a for adjectives in ADJECTIVES.values() for a in adjectives}
 VERBS = {f: {v.en[0]: v for v in map(read_verb, entries(t))} for f, t in VERB_ENTRIES.items()}
 VERB_LISTS = {frame: list(verbs.values()) for frame, verbs in VERBS.items()}
@@ -389,7 +416,7 @@ DETERMINERS = {
     "many": Determiner(("", "many"), "viel", DIESER, STRONG, "indefinite"),
     "all": Determiner(("", "all"), "all", DIESER, WEAK, "universal"),
     "every": Determiner(("every", ""), "jed", DIESER, WEAK, "universal"),
-    "no": Determiner(("no", "no"), "kein", EIN, MIXED, "universal"),
+    "no": Determiner(("no", "no"), "kein", EIN, MIXED, "none"),
     "any": Determiner(("a", "any"), "kein", EIN, MIXED, "negative"),  # under an English "not"
     "which": Determiner(("which", "which"), "welch", DIESER, WEAK),
     "my": Determiner(("my", "my"), "mein", EIN, MIXED),
@@ -399,9 +426,10 @@ DETERMINERS = {
     "their": Determiner(("their", "their"), "ihr", EIN, MIXED),
 }
 POOLS = {
-    False: "the the the the a a a my his her our their this every".split(),
-    True: "the the the bare bare my his her our their this some many all".split(),
-    "negated": "the the any any any my his her our their this".split(),
+    False: entries("the the the the a a a my his her our their this every no")[0],
+    True: entries("the the the bare bare my his her our their this some many all no")[0],
+    "negated": entries("the the any any any my his her our their this")[0],
+    "known": entries("the the my his her our their this")[0],
 }
 
 
@@ -409,7 +437,9 @@ class NounPhrase(NamedTuple):
     en: str
     de: tuple[str, ...]  # nominative, accusative, dative
     agreement: str = "3s"  # person and number: 1s, 3s, 1p, 3p
-    form: str = "definite"  # pronoun, definite, universal, indefinite, negative: decides word order
+    form: str = (
+        "definite"  # pronoun, definite, universal, none, negative or indefinite: orders words
+    )
     gender: str = ""  # m, f, n, or p in the plural
     kind: str = "person"
 
@@ -447,12 +477,12 @@ SUBJECT_PRONOUNS = [
 ]
 OBJECT_PRONOUNS = [
     phrase._replace(en=english)
-    for phrase, english in zip(SUBJECT_PRONOUNS, "me him her us them".split(), strict=True)
+    for phrase, english in zip(SUBJECT_PRONOUNS, ["me", "him", "her", "us", "them"], strict=True)
 ]
 IT = {"m": "er ihn ihm", "f": "sie sie ihr", "n": "es es ihm", "p": "sie sie ihnen"}
 RELATIVE = table("der den dem, die die der, das das dem, die die denen")
 CONTRACTIONS = {"in dem": "im", "an dem": "am", "von dem": "vom", "zu dem": "zum",
-                "zu der": "zur", "in das": "ins", "an das": "ans"}  # fmt: skip
+                "zu der": "zur", "in das": "ins"}  # fmt: skip
 
 
 def name(word: str) -> NounPhrase:
@@ -479,30 +509,23 @@ def preposition(english: str, german: str, phrase: NounPhrase, case: int) -> Phr
     return Phrase(join(english, phrase.en), join(CONTRACTIONS.get(pair, pair), rest))
 
 
-ONES = """zero null; one ein; two zwei; three drei; four vier; five fünf; six sechs; seven sieben;
-    eight acht; nine neun; ten zehn; eleven elf; twelve zwölf; thirteen dreizehn; fourteen vierzehn;
-    fifteen fünfzehn; sixteen sechzehn; seventeen siebzehn; eighteen achtzehn; nineteen neunzehn"""
-TENS = """- -; - -; twenty zwanzig; thirty dreißig; forty vierzig; fifty fünfzig; sixty sechzig;
-    seventy siebzig; eighty achtzig; ninety neunzig"""
-ONES, TENS = ([Phrase(*e) for e in entries(text)] for text in (ONES, TENS))
-
-
 def cardinal(n: int) -> Phrase:
-    """The number n, from 2 to 999, in words: 21 is "twenty-one", "einundzwanzig"."""
+    """The number n, from 1 to 999, in words: 21 is "twenty-one", "einundzwanzig"."""
+    units, decades = PHRASES["ones"], PHRASES["tens"]
     hundreds, rest = divmod(n, 100)
     tens, ones = divmod(rest, 10)
-    if rest < 20:
-        low = Phrase("", "") if rest == 0 else ONES[rest]
-        if rest == 1:
-            low = Phrase("one", "eins")
+    if tens < 2:
+        low = NOTHING if rest == 0 else Phrase("one", "eins") if rest == 1 else units[rest]
     elif ones:
-        low = Phrase(f"{TENS[tens].en}-{ONES[ones].en}", f"{ONES[ones].de}und{TENS[tens].de}")
+        low = Phrase(
+            f"{decades[tens].en}-{units[ones].en}", f"{units[ones].de}und{decades[tens].de}"
+        )
     else:
-        low = TENS[tens]
+        low = decades[tens]
     if not hundreds:
         return low
     tail = f" and {low.en}" if rest else ""
-    return Phrase(f"{ONES[hundreds].en} hundred{tail}", f"{ONES[hundreds].de}hundert{low.de}")
+    return Phrase(f"{units[hundreds].en} hundred{tail}", f"{units[hundreds].de}hundert{low.de}")
 
 
 def counting(n: int) -> Determiner:
@@ -514,56 +537,38 @@ def counting(n: int) -> Determiner:
 # ---- Clauses -----------------------------------------------------------------------------------
 # German compound tenses: (auxiliary or "" for haben/sein, auxiliary in the past, with participle).
 COMPOUND = {
-    "perfect": ("", False, True),
-    "pluperfect": ("", True, True),
-    "passive": ("werden", False, True),
-    "passive past": ("werden", True, True),
+    "perfect": ("", False, True), "pluperfect": ("", True, True),
     "future": ("werden", False, False),
-    "can": ("können", False, False),
-    "could": ("können", True, False),
-    "should": ("sollen", True, False),
-    "want": ("wollen", False, False),
-    "wanted": ("wollen", True, False),
-    "have to": ("müssen", False, False),
-    "had to": ("müssen", True, False),
-}
+    "passive": ("werden", False, True), "passive past": ("werden", True, True),
+    "can": ("können", False, False), "could": ("können", True, False),
+    "should": ("sollen", True, False), "want": ("wollen", False, False),
+    "wanted": ("wollen", True, False), "have to": ("müssen", False, False),
+    "had to": ("müssen", True, False)
+}  # fmt: skip
 AUXILIARIES = {
-    word: (tuple(forms.split()[:3]), forms.split()[3])
-    for word, forms in {
-        "haben": "habe hat haben hatte",
-        "sein": "bin ist sind war",
-        "werden": "werde wird werden wurde",
-        "können": "kann kann können konnte",
-        "sollen": "soll soll sollen sollte",
-        "wollen": "will will wollen wollte",
-        "müssen": "muss muss müssen musste",
-    }.items()
+    infinitive: ((ich, er, wir), past)
+    for infinitive, ich, er, wir, past in entries(
+        """haben habe hat haben hatte; sein bin ist sind war; werden werde wird werden wurde;
+        können kann kann können konnte; sollen soll soll sollen sollte;
+        wollen will will wollen wollte; müssen muss muss müssen musste"""
+    )
 }
-SEMI_MODALS = {
-    "want": ("want to", "wants to", "wanted to"),
-    "have to": ("have to", "has to", "had to"),
-}
-SEMI_MODALS |= {"wanted": SEMI_MODALS["want"], "had to": SEMI_MODALS["have to"]}
-# Which adverbials of time a tense goes with, and which tenses may follow in a subordinate clause.
-TIMES = {
-    "present": "present",
-    "can": "present",
-    "should": "present",
-    "want": "present",
-    "have to": "present",
-    "past": "past",
-    "could": "past",
-    "wanted": "past",
-    "had to": "past",
-    "perfect": "perfect",
-    "future": "future",
-}
-SUBORDINATE = {
-    "present": ("present", "present", "can", "want", "have to", "perfect"),
-    "past": ("past", "past", "past", "could", "wanted", "had to"),
-    "future": ("present",),
-    "perfect": ("present", "past"),
-}
+SEMI_MODALS = dict.fromkeys(("want", "wanted"), ("want to", "wants to", "wanted to"))
+SEMI_MODALS |= dict.fromkeys(("have to", "had to"), ("have to", "has to", "had to"))
+# The group of a tense says which adverbials of time it takes and what may stand below it.
+GROUPS = {
+    "present": ["present", "can", "should", "want", "have to"],
+    "past": ["past", "could", "wanted", "had to"],
+    "perfect": ["perfect"],
+    "future": ["future"]
+}  # fmt: skip
+TIMES = {tense: group for group, tenses in GROUPS.items() for tense in tenses}
+BELOW = {
+    "present": ["present", "present", "can", "want", "have to", "perfect"],
+    "past": ["past", "past", "past", "could", "wanted", "had to"],
+    "perfect": ["present", "past"],
+    "future": ["present"]
+}  # fmt: skip
 
 
 def finite(present: tuple[str, ...], past: str, agreement: str, in_past: bool) -> str:
@@ -615,7 +620,7 @@ def english_verb(
 
 
 class Clause(NamedTuple):
-    """A clause before its word order is chosen: English pieces, German pieces, what follows both."""
+    """A clause before its word order is chosen: the pieces of both languages."""
 
     subject: Phrase
     verb: tuple[str, str, str]  # English: statement verb, or auxiliary and remainder
@@ -628,7 +633,6 @@ class Clause(NamedTuple):
     extra: Phrase  # a clause after the last verb, its German with its commas
 
 
-NOTHING = Phrase("", "")
 BE = VERBS["other"]["be"]
 
 
@@ -658,7 +662,9 @@ def clause(
     for phrase, case in ((indirect, DAT), (direct, ACC)):
         if phrase:
             kein = kein or phrase.form == "negative"
-            form = {"negative": "indefinite", "universal": "definite"}.get(phrase.form, phrase.form)
+            form = {"negative": "indefinite", "none": "indefinite", "universal": "definite"}.get(
+                phrase.form, phrase.form
+            )
             slots[form] = join(slots[form], phrase.de[case])
     negation = "nicht" if negated and not kein and not complement.de.startswith("kein") else ""
     middle = join(reflexive, slots["pronoun"], slots["definite"], time.de, often.de, negation,
@@ -719,8 +725,8 @@ def random_noun_phrase(
     if not negated and roll < 0.06:
         determiner = genitive(rng.choice(NAMES))
     elif not negated and plural and roll < 0.25:
-        determiner = counting(rng.randint(2, 12) if roll < 0.2 else rng.randint(13, 999))
-    adjectives = ()
+        determiner = counting(rng.randint(2, 12) if roll < 0.2 else rng.randint(13, 99))
+    adjectives: list[Adjective] = []
     if rng.random() < 0.45:
         count = 1 if rng.random() < 0.85 else 2
         pool = rng.choice((ADJECTIVES["any"], ADJECTIVES[noun.kind], ADJECTIVES[noun.kind]))
@@ -730,7 +736,8 @@ def random_noun_phrase(
 
 def with_relative(rng: Rng, phrase: NounPhrase) -> NounPhrase:
     """The phrase with a relative clause whose gap is its subject, its object or after "with"."""
-    who, roll, tense = phrase.kind == "person", rng.random(), rng.choice(["present", "past", "perfect"])
+    who, roll = phrase.kind == "person", rng.random()
+    tense = rng.choice(["present", "past", "perfect"])
     forms = RELATIVE[phrase.gender]
     if who and roll < 0.55:
         c = random_clause(rng, tense, NounPhrase("who", tuple(forms), phrase.agreement))
@@ -764,7 +771,7 @@ def random_subject(rng: Rng, depth: int = 0) -> NounPhrase:
         return name(rng.choice(NAMES))
     phrase = random_noun_phrase(rng, "animal" if roll < 0.42 else "person")
     if roll > 0.95:
-        return phrase._replace(en="no", de=()) if False else both(name(rng.choice(NAMES)), phrase)
+        return both(name(rng.choice(NAMES)), phrase)
     if roll > 0.9:
         attribute = preposition("with", "mit", random_noun_phrase(rng, "worn"), DAT)
         german = tuple(f"{case} {attribute.de}" for case in phrase.de)
@@ -803,6 +810,12 @@ def known_place(rng: Rng) -> tuple[NounPhrase, Noun]:
     noun = rng.choice(NOUNS["place"])
     adjectives = [rng.choice(ADJECTIVES["place"])] if rng.random() < 0.3 else []
     return noun_phrase(DETERMINERS[rng.choice(["the", "the", "a", "our"])], noun, *adjectives), noun
+
+
+def random_spot(rng: Rng, case: int) -> Phrase:
+    """On, under or next to a piece of furniture: dative for where, accusative for where to."""
+    furniture = noun_phrase(DETERMINERS[rng.choice(POOLS["known"])], rng.choice(NOUNS["furniture"]))
+    return preposition(*rng.choice(PHRASES["spot"]), furniture, case)
 
 
 def random_direction(rng: Rng) -> Phrase:
@@ -845,14 +858,13 @@ def random_time(rng: Rng, tense: str) -> Phrase:
 def random_clock(rng: Rng) -> Phrase:
     """A time of the day; half past two is "halb drei", half of the third hour."""
     hour = rng.randint(1, 12)
-    now, next_hour = cardinal(hour), cardinal(hour % 12 + 1)
-    now_de, next_de = ("eins" if h.de == "ein" else h.de for h in (now, next_hour))
+    now, then = cardinal(hour), cardinal(hour % 12 + 1)
     return rng.choice(
         [
-            Phrase(f"at {now.en} o'clock", f"um {now.de} Uhr"),
-            Phrase(f"at half past {now.en}", f"um halb {next_de}"),
-            Phrase(f"at a quarter past {now.en}", f"um Viertel nach {now_de}"),
-            Phrase(f"at ten to {next_hour.en}", f"um zehn vor {next_de}"),
+            Phrase(f"at {now.en} o'clock", f"um {'ein' if hour == 1 else now.de} Uhr"),
+            Phrase(f"at half past {now.en}", f"um halb {then.de}"),
+            Phrase(f"at a quarter past {now.en}", f"um Viertel nach {now.de}"),
+            Phrase(f"at ten to {then.en}", f"um zehn vor {then.de}"),
         ]
     )
 
@@ -869,11 +881,11 @@ def copula(rng: Rng, subject: NounPhrase, kind: str, negated: bool) -> Phrase:
         return Phrase(phrase.en, phrase.de[NOM])
     adjective = rng.choice(ADJECTIVES[rng.choice(["any", kind, kind])])
     if adjective.comparative and roll < 0.65:
-        other = random_noun_phrase(rng, kind, negated=True)
-        while other.form == "negative":
-            other = random_noun_phrase(rng, kind, negated=True)
+        noun, plural = rng.choice(NOUNS[kind]), rng.random() < 0.3
+        other = noun_phrase(DETERMINERS[rng.choice(POOLS["known"])], noun, plural=plural)
         if roll < 0.45:
-            return Phrase(f"as {adjective.en} as {other.en}", f"so {adjective.de} wie {other.de[NOM]}")
+            than = f"so {adjective.de} wie {other.de[NOM]}"
+            return Phrase(f"as {adjective.en} as {other.en}", than)
         more = adjective.comparative
         return Phrase(f"{more.en} than {other.en}", f"{more.de} als {other.de[NOM]}")
     degree = rng.choice(PHRASES["degree"]) if rng.random() < 0.6 else NOTHING
@@ -881,26 +893,35 @@ def copula(rng: Rng, subject: NounPhrase, kind: str, negated: bool) -> Phrase:
 
 
 def random_clause(
-    rng: Rng, tense: str, subject: NounPhrase | None = None, *, depth: int = 0, timed: bool = True,
+    rng: Rng,
+    tense: str,
+    subject: NounPhrase | None = None,
+    *,
+    depth: int = 0,
+    timed: bool = True,
     placed: bool = True,
+    bare: bool = False,
 ) -> Clause:
-    """A clause about somebody; adverbs stay away where a clause follows, which would blur scope."""
+    """A clause about somebody; `bare` leaves out what an infinitive could not show.
+
+    Adverbs stay away from the end where a clause follows, which would blur their attachment.
+    """
     subject = subject or random_subject(rng, depth)
     known = subject.form in ("definite", "pronoun")
-    negated = known and rng.random() < 0.13
+    negated = known and not bare and rng.random() < 0.13
     frames = FRAMES if depth else FRAMES[:-3]
     frame = rng.choices(frames, FRAME_WEIGHTS[: len(frames)])[0]
     verb = rng.choice(VERB_LISTS[frame]) if frame != "copula" else BE
     # An object may carry a relative clause only at the end, or English would attach what follows.
     loaded = depth if rng.random() < 0.35 else 0
-    parts: dict[str, Phrase | NounPhrase] = {}
+    parts: dict[str, Any] = {}
     if frame == "transitive":
         parts["direct"] = random_object(rng, subject, verb.needs, negated=negated, depth=loaded)
     elif frame == "dative":
         parts["indirect"] = random_object(rng, subject, ["person"], negated=negated, depth=loaded)
     elif frame == "ditransitive":
         parts["indirect"] = random_object(rng, subject, ["person"])
-        if negated:
+        if negated:  # "kein" must be the only new object
             parts["indirect"] = name(rng.choice(NAMES))
         parts["direct"] = random_object(rng, subject, verb.needs, negated=negated, depth=loaded)
     elif frame == "prepositional":
@@ -913,20 +934,15 @@ def random_clause(
     elif frame == "motion":
         parts["complement"] = random_direction(rng)
     elif frame == "location":
-        near = rng.choice(PHRASES["spot"])
-        spot = random_noun_phrase(rng, "furniture", negated=True, plural=False)
-        spot = spot if spot.form == "definite" else noun_phrase(DETERMINERS["the"], NOUN["table"])
-        at = preposition(*near, spot, DAT)
-        parts["complement"] = at if rng.random() < 0.4 and placed else random_place(rng)
+        at_thing = rng.random() < 0.4 and placed
+        parts["complement"] = random_spot(rng, DAT) if at_thing else random_place(rng)
     elif frame == "placement":
-        near = rng.choice(PHRASES["spot"])
-        spot = noun_phrase(DETERMINERS["the"], rng.choice(NOUNS["furniture"]))
         parts["direct"] = random_object(rng, subject, ["thing"], negated=negated)
-        parts["complement"] = preposition(*near, spot, ACC)
+        parts["complement"] = random_spot(rng, ACC)
         loaded = 0
     elif frame == "copula":
         parts["complement"] = copula(rng, subject, "person", negated)
-    else:
+    elif frame != "intransitive":
         parts["extra"] = random_extra(rng, frame, subject, tense, depth)
         loaded = 1
     if not loaded:
@@ -934,17 +950,17 @@ def random_clause(
             parts["manner"] = rng.choice(PHRASES["manner"])
         if placed and frame in PLACED and rng.random() < 0.25:
             parts["place"] = random_place(rng)
-        if timed and rng.random() < 0.3:
+        if timed and not bare and rng.random() < 0.3:
             parts["time"] = random_time(rng, tense)
-    if not negated and rng.random() < 0.1:
+    if not negated and not bare and rng.random() < 0.1:
         group = TIMES.get(tense)
         if group in ("present", "past", "perfect"):
             parts["often"] = rng.choice(PHRASES["perfect_often" if group == "perfect" else "often"])
     return clause(subject, verb, tense, negated=negated, **parts)
 
 
-FRAMES = ("intransitive transitive dative ditransitive prepositional motion location placement copula"
-          " that whether to").split()  # fmt: skip
+FRAMES = entries("intransitive transitive dative ditransitive prepositional motion location")[0]
+FRAMES += ["placement", "copula", "that", "whether", "to"]  # the last three take a clause
 FRAME_WEIGHTS = [12, 34, 6, 9, 7, 9, 6, 5, 9, 8, 3, 8]
 PLACED = ("intransitive", "transitive", "dative", "prepositional")
 MANNERED = (*PLACED, "ditransitive", "motion", "placement")
@@ -953,11 +969,12 @@ MANNERED = (*PLACED, "ditransitive", "motion", "placement")
 def random_extra(rng: Rng, frame: str, subject: NounPhrase, tense: str, depth: int) -> Phrase:
     """The clause that a verb such as "say", "ask" or "try" takes, with its German commas."""
     if frame == "to":
-        inner = infinitive(random_clause(rng, "present", subject, depth=0, timed=False))
+        inner = infinitive(random_clause(rng, "present", subject, bare=True))
     else:
-        then = rng.choice(SUBORDINATE[TIMES.get(tense, "past")])
+        then = rng.choice(BELOW[TIMES.get(tense, "past")])
         if frame == "that":
-            inner = subordinate(random_thing_or_clause(rng, then, depth - 1), Phrase("that", "dass"))
+            c = random_thing_or_clause(rng, then, depth - 1)
+            inner = subordinate(c, Phrase("that", "dass"))
         else:
             word = rng.choice([Phrase("whether", "ob"), *PHRASES["why"]])
             c = random_clause(rng, then, timed=False, placed=word.en != "where")
@@ -983,11 +1000,8 @@ def random_thing_or_clause(rng: Rng, tense: str, depth: int = 0, timed: bool = T
         described = copula(rng, subject, kind, negated)
         return clause(subject, BE, tense, complement=described, time=time, negated=negated)
     if roll < 0.12:
-        near = rng.choice(PHRASES["spot"])
-        spot = noun_phrase(DETERMINERS["the"], rng.choice(NOUNS["furniture"]))
         lie = VERBS["location"][rng.choice(["lie", "stand"])]
-        at = preposition(*near, spot, DAT)
-        return clause(subject, lie, tense, complement=at, negated=negated)
+        return clause(subject, lie, tense, complement=random_spot(rng, DAT), negated=negated)
     agent = preposition("by", "von", random_noun_phrase(rng, "person"), DAT)
     passive = "passive past" if tense == "past" else "passive"
     place = agent if rng.random() < 0.5 else NOTHING
@@ -1006,20 +1020,12 @@ def name_it(gender: str, german: str = "") -> NounPhrase:
 
 
 # ---- Sentences ---------------------------------------------------------------------------------
-TENSES = "present present present past past past perfect future can could should want have_to"
-
-
-def random_tense(rng: Rng) -> str:
-    """A tense for a main clause."""
-    return rng.choice(MAIN_TENSES)
-
-
-MAIN_TENSES = [t.replace("_", " ") for t in (TENSES + " wanted had_to").split()]
+MAIN_TENSES = [*["present"] * 2, *["past"] * 2, "perfect", *TIMES]
 
 
 def simple_sentence(rng: Rng, depth: int | None = None) -> Phrase:
     """A main clause, at times with its time or its place in front."""
-    tense, roll = random_tense(rng), rng.random()
+    tense, roll = rng.choice(MAIN_TENSES), rng.random()
     depth = rng.choice((0, 1, 1, 2)) if depth is None else depth
     front = random_time(rng, tense) if roll < 0.3 else NOTHING
     return statement(random_thing_or_clause(rng, tense, depth, timed=not front.en), front)
@@ -1034,7 +1040,7 @@ def joined_sentence(rng: Rng) -> Phrase:
 
 def subordinate_sentence(rng: Rng) -> Phrase:
     """A main clause with an adverbial clause after it, or before it as its first element."""
-    tense, roll = random_tense(rng), rng.random()
+    tense, roll = rng.choice(MAIN_TENSES), rng.random()
     group = TIMES[tense]
     if group == "perfect":
         group, tense = "present", "present"
@@ -1043,7 +1049,7 @@ def subordinate_sentence(rng: Rng) -> Phrase:
     elif group != "future" and roll < 0.2:
         word, then = Phrase("so that", "damit"), "can" if group == "present" else "could"
     else:
-        word, then = rng.choice(PHRASES[f"{group}_while"]), rng.choice(SUBORDINATE[group])
+        word, then = rng.choice(PHRASES[f"{group}_while"]), rng.choice(BELOW[group])
         if word.de in ("bis", "während", "bevor", "sobald", "wenn") and then == "perfect":
             then = "present"
     short = then == "pluperfect"
@@ -1059,8 +1065,8 @@ def subordinate_sentence(rng: Rng) -> Phrase:
 
 def purpose_sentence(rng: Rng) -> Phrase:
     """A main clause with "in order to", "um ... zu"."""
-    tense, subject = random_tense(rng), random_subject(rng)
-    goal = infinitive(random_clause(rng, "present", subject, timed=False))
+    tense, subject = rng.choice(MAIN_TENSES), random_subject(rng)
+    goal = infinitive(random_clause(rng, "present", subject, bare=True))
     main = random_clause(rng, tense, subject, timed=False)
     front = random_time(rng, tense) if rng.random() < 0.3 else NOTHING
     extra = Phrase(f"in order {goal.en}", f", um {goal.de}")
@@ -1073,7 +1079,7 @@ def pronoun_sentence(rng: Rng) -> Phrase:
                          random_noun_phrase(rng, "person")])  # fmt: skip
     kind, tense = rng.choice(["thing", "food", "text"]), rng.choice(["past", "past", "present"])
     thing = random_noun_phrase(rng, kind)
-    while thing.form == "universal":
+    while thing.form in ("universal", "none"):
         thing = random_noun_phrase(rng, kind)
     first, second = rng.sample([v for v in TAKERS[kind] if " " not in v.en[0]], 2)
     time = random_time(rng, tense) if rng.random() < 0.3 else NOTHING
@@ -1116,7 +1122,7 @@ def measure_sentence(rng: Rng) -> Phrase:
                               rng.choice(SUBJECT_PRONOUNS)])  # fmt: skip
         age = Phrase(f"{number.en} years old", f"{number.de} Jahre alt")
         return statement(clause(subject, BE, rng.choice(["present", "past"]), complement=age))
-    number = cardinal(rng.randint(2, 999))
+    number = cardinal(100 * rng.randint(0, 9) + rng.randint(2, 99))
     subject = random_noun_phrase(rng, rng.choice(["thing", "food", "text"]))
     price = Phrase(f"{number.en} euros", f"{number.de} Euro")
     return statement(clause(subject, VERBS["other"]["cost"], complement=price))
@@ -1124,14 +1130,14 @@ def measure_sentence(rng: Rng) -> Phrase:
 
 def yes_no_question(rng: Rng) -> Phrase:
     """A question that starts with the verb."""
-    c = random_thing_or_clause(rng, random_tense(rng), rng.choice((0, 0, 1)))
+    c = random_thing_or_clause(rng, rng.choice(MAIN_TENSES), rng.choice((0, 0, 1)))
     asked = question(c)
     return Phrase(f"{asked.en}?", f"{asked.de}?")
 
 
 def word_question(rng: Rng) -> Phrase:
     """A question for a circumstance, for the subject or for the object."""
-    tense, roll = random_tense(rng), rng.random()
+    tense, roll = rng.choice(MAIN_TENSES), rng.random()
     if roll < 0.4:
         word = rng.choice(PHRASES["why"])
         c = random_clause(rng, tense, timed=False, placed=word.en != "where")
@@ -1184,7 +1190,7 @@ def sentence(rng: Rng) -> tuple[str, str]:
 
 
 # ---- Corpus ------------------------------------------------------------------------------------
-LONGEST = 25  # words
+LENGTHS = range(3, 26)  # words, on both sides
 PATIENCE = 10_000  # draws in a row that may bring nothing new
 
 
@@ -1198,8 +1204,8 @@ def distinct(draw: Callable[[], tuple[str, str]], pairs: int) -> list[tuple[str,
     misses = 0
     while len(found) < pairs:
         english, german = draw()
-        long = max(english.count(" "), german.count(" ")) >= LONGEST
-        if long or english in english_seen or german in german_seen:
+        fits = all(text.count(" ") + 1 in LENGTHS for text in (english, german))
+        if not fits or english in english_seen or german in german_seen:
             misses += 1
             if misses > PATIENCE:
                 raise ValueError(

@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from array import array
 from dataclasses import dataclass
 from itertools import chain
@@ -158,10 +158,9 @@ def _content_hash(corpus: Corpus, vocab_size: int, max_len: int) -> str:
 
 def _write_entry(prepared: Prepared, entry: Path) -> None:
     """Write a cache entry whole or not at all; without a place to write, warn and go on."""
-    scratch = None
+    scratch = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+        scratch.mkdir(parents=True)  # not by tempfile, whose directories only their maker can read
         prepared.tokenizer.save(str(scratch / "tokenizer.json"))
         sets = {"train": prepared.train, "dev": prepared.dev}
         sets |= {f"test{i}": data for i, data in enumerate(prepared.test.values())}
@@ -179,8 +178,7 @@ def _write_entry(prepared: Prepared, entry: Path) -> None:
     except Exception as error:  # tokenizers raises bare Exception, also for a full disk
         log.warning("cannot cache the encoded corpus in %s (%s): going on", entry.parent, error)
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _install(scratch: Path, entry: Path) -> None:
@@ -209,7 +207,7 @@ def _read_entry(entry: Path) -> Prepared | None:
 
         def read(name: str) -> EncodedBitext:
             files = [entry / f"{name}.{part}.npy" for part in ARRAYS]
-            return EncodedBitext(*(np.load(file, mmap_mode="r") for file in files))
+            return EncodedBitext(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
 
         return Prepared(
             load_tokenizer(entry / "tokenizer.json"),

@@ -31,8 +31,8 @@ class Seq2Seq(Protocol):
     def decode(self, memory: Any, tgt_in: Tensor) -> Tensor:
         """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all steps at once."""
 
-    def project(self, features: Tensor) -> Tensor:
-        """Returns logits (..., vocab) of features (..., width)."""
+    def output(self) -> tuple[Tensor, Tensor | None]:
+        """Returns weight (vocab, width) and bias (vocab,) or None that make logits of features."""
 
     def initial_state(self, memory: Any) -> Any:
         """Returns the decoding state before the first target token."""

@@ -99,9 +99,9 @@ class Transformer(nn.Module):
             x, _ = layer(x, layer.cross_attention.keys_values(memory.features), memory.mask, None)
         return self.decoder_norm(x)
 
-    def project(self, features: Tensor) -> Tensor:
-        """Returns logits (..., vocab) of features (..., d_model): the tied target embedding."""
-        return F.linear(features, self.tgt_embedding.weight)
+    def output(self) -> tuple[Tensor, None]:
+        """Returns the weight (vocab, d_model) that makes logits of features: the target embedding."""
+        return self.tgt_embedding.weight, None
 
     def initial_state(self, memory: Memory) -> State:
         """Returns the state before the first target token."""
@@ -116,7 +116,8 @@ class Transformer(nn.Module):
         for layer, memory, past in zip(self.decoder, state.memory, state.cache, strict=True):
             x, past = layer(x, memory, state.mask, past, causal=False)
             cache.append(past)
-        return self.project(self.decoder_norm(x))[:, 0], state._replace(cache=cache)
+        logits = F.linear(self.decoder_norm(x)[:, 0], *self.output())
+        return logits, state._replace(cache=cache)
 
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix, by parameter name."""
@@ -229,8 +230,7 @@ class SelfAttention(nn.Module):
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
         p = self.p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=causal)
-        return self.out(join_heads(y)), (k, v)
+        return self.out(join_heads(attend(q, k, v, mask, p, causal))), (k, v)
 
 
 class CrossAttention(nn.Module):
@@ -251,8 +251,16 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         q = split_heads(self.query(x), self.heads)
         p = self.p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
-        return self.out(join_heads(y))
+        return self.out(join_heads(attend(q, k, v, mask, p, causal=False)))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool) -> Tensor:
+    """Returns softmax(q k^T / sqrt(d_head)) v, (batch, heads, tgt_len, d_head)."""
+    if q.device.type == "cpu":  # torch's bf16 attention is ten times slower there than its fp32 one
+        q, k, v = (x.float() if x.dtype == torch.bfloat16 else x for x in (q, k, v))
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=p, is_causal=causal)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from normlab.data.batching import Batch
 from normlab.schema import Trainer
 from normlab.training.checkpoint import Checkpoints
-from normlab.training.loss import label_smoothed
+from normlab.training.loss import token_loss
 from normlab.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -138,18 +138,19 @@ class Objective:
     def __init__(self, model: nn.Module, settings: Trainer, device: torch.device):
         self.model, self.smoothing, self.device = model, settings.label_smoothing, device
         self.bf16 = settings.precision == "bf16"
-        self.logits = torch.compile(self._logits, dynamic=True) if settings.compile else self._logits
+        forward = self._features
+        self.features = torch.compile(forward, dynamic=True) if settings.compile else forward
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns two sums over the batch's target tokens, in nats: smoothed loss and NLL."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.logits(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
-        return label_smoothed(logits, batch.labels, self.smoothing)
+            features = self.features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
+            return token_loss(features, *self.model.output(), batch.labels, self.smoothing)
 
-    def _logits(self, src, src_lengths, tgt_in, positions):
+    def _features(self, src, src_lengths, tgt_in, positions):
         features = self.model.decode(self.model.encode(src, src_lengths), tgt_in)
         # (batch, tgt_len, width) -> (n_tokens, width): no logits are computed for padding
-        return self.model.project(features.flatten(0, 1).index_select(0, positions))
+        return features.flatten(0, 1).index_select(0, positions)
 
 
 class Window:
