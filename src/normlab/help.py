@@ -15,7 +15,7 @@ GROUPS = {  # in the order in which a reader needs them
 
 
 def text(conf: Path) -> str:
-    """Returns every group with its options, then every field of the default ones, a line on each."""
+    """Returns every group with its options, then every default option's fields, a line each."""
     lines = [
         "Trains and scores one translation model; `-m` sweeps over comma-separated values.",
         "",

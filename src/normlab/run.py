@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
+    from normlab.models.protocol import Seq2Seq
+
 log = logging.getLogger(__name__)
 
 # A finished or interrupted run may go on under other values of these; all else is its identity.
@@ -38,7 +40,7 @@ INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
 def _identity(*, _root_: DictConfig) -> str:
     """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
-    config = OmegaConf.to_container(_root_, resolve=False)
+    config = _plain(_root_, resolve=False)
     rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -77,7 +79,7 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     summary says `failed` and the log holds the traceback before it goes on.
     """
     config = schema.check(cfg)
-    resolved = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    resolved = _plain(OmegaConf.structured(config))
     claim(run_dir, resolved, overrides)
     summary_path = run_dir / "summary.json"
     if (done := _finished(summary_path, run_dir, resolved)) is not None:
@@ -129,10 +131,11 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     model.to(device)
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     summary["norm_impl"] = implementation(model, device)
+    summary |= {"device": device_name(device), "torch": torch.__version__}
     log.info(
         "%s: %s parameters, norm %s (%s), on %s.",
         config.names.model, f"{summary['parameters']:,}", config.names.norm,
-        summary["norm_impl"], summary_device(device),
+        summary["norm_impl"], summary["device"],
     )  # fmt: skip
     optimizer = _optimizer(model, config)
     schedule = {"inverse_sqrt": inverse_sqrt, "constant": constant}[config.schedule.name]
@@ -225,7 +228,7 @@ def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict
 
 
 def _test(model, prepared, corpus, config: schema.Config, run_dir: Path, device, checkpoints):
-    """Returns the scores of every test set with the averaged or the best weights; stores outputs."""
+    """Returns every test set's scores with the averaged or the best weights; stores outputs."""
     from normlab.scoring import score
     from normlab.training.checkpoint import load as load_checkpoint
     from normlab.training.tracking import write_text
@@ -265,7 +268,7 @@ def one_line(text: str) -> str:
 class Run:
     """A finished run, loaded: its model in evaluation mode, its tokenizer and its config."""
 
-    model: "torch.nn.Module"
+    model: "Seq2Seq"
     tokenizer: "Tokenizer"
     config: schema.Config
     device: "torch.device"
@@ -302,7 +305,7 @@ def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") ->
     path = run_dir / ".hydra" / "config.yaml"
     if not path.exists():
         raise UserError(f"{run_dir} is no run directory: {path} does not exist.")
-    config = schema.check(OmegaConf.load(path))
+    config = schema.check(OmegaConf.create(_plain(OmegaConf.load(path))))
     where = _device(device)
     tokenizer = load_tokenizer(run_dir / "tokenizer.json")
     model = build_model(config, tokenizer.get_vocab_size())
@@ -310,7 +313,7 @@ def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") ->
     return Run(model.to(where).eval(), tokenizer, config, where)
 
 
-def build_model(config: schema.Config, vocab: int) -> "torch.nn.Module":
+def build_model(config: schema.Config, vocab: int) -> "Seq2Seq":
     """Returns the model of `config` with the norm of `config`, not yet initialised."""
     norm = _build({**config.norm, "_partial_": True})
     return _build(asdict(config.model), vocab=vocab, norm=norm)
@@ -327,7 +330,7 @@ def load_data(config: schema.Config):
     return corpus, prepare(corpus, **sizes)
 
 
-def implementation(model: "torch.nn.Module", device: "torch.device") -> str:
+def implementation(model: "Seq2Seq", device: "torch.device") -> str:
     """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
     used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
     return "+".join(sorted(used)) or "none"
@@ -338,7 +341,7 @@ def claim(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None
     path = run_dir / ".hydra" / "config.yaml"
     if not path.exists():
         return
-    there = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+    there = _flat(_plain(OmegaConf.load(path)))
     here = _flat(resolved)
     other = [
         f"{key}={there.get(key)} (now {here.get(key)})"
@@ -359,7 +362,7 @@ def _finished(path: Path, run_dir: Path, resolved: dict[str, Any]) -> dict[str, 
     if not path.exists():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
-    there = OmegaConf.to_container(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
+    there = _plain(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
     same = all(there["trainer"][key] == resolved["trainer"][key] for key in LIMITS)
     return summary if same and summary["status"] in ("completed", "diverged") else None
 
@@ -382,6 +385,8 @@ def _summary_head(config: schema.Config) -> dict[str, Any]:
         "model": config.names.model,
         "data": config.names.data,
         "seed": config.seed,
+        "precision": config.trainer.precision,
+        "compile": config.trainer.compile,
         "steps": 0,
         "commit": _commit(),
     }
@@ -417,7 +422,7 @@ def _device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-def summary_device(device: "torch.device") -> str:
+def device_name(device: "torch.device") -> str:
     """Returns the device as a reader would name it: the GPU's model, or the CPU and its threads."""
     import torch
 
@@ -440,6 +445,11 @@ def _build(node: dict[str, Any], **arguments: Any) -> Any:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
+
+
+def _plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """Returns a config as dicts, lists and numbers."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
 
 
 def _commit() -> str | None:

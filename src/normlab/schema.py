@@ -7,7 +7,7 @@ class checks its arguments.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -251,7 +251,7 @@ def check(cfg: DictConfig) -> Config:
             f"trainer.average={typed.trainer.average} needs as many checkpoints kept, "
             f"but trainer.keep={typed.trainer.keep}."
         )
-    return OmegaConf.to_object(typed)
+    return cast(Config, OmegaConf.to_object(typed))
 
 
 def _one_sentence(error: OmegaConfBaseException) -> str:

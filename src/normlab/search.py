@@ -71,7 +71,7 @@ def beam(
     alive = list(range(n))
     state = reorder(state, torch.arange(n, device=device).repeat_interleave(size))
     tokens = torch.full((n * size,), bos, dtype=torch.int64, device=device)
-    # All beams start equal: only the first may be extended, or they would stay copies of each other.
+    # All beams start equal: only the first may be extended, or they would stay copies.
     scores = torch.full((n, size), float("-inf"), device=device)
     scores[:, 0] = 0.0
     prefixes: list[list[list[int]]] = [[[] for _ in range(size)] for _ in range(n)]

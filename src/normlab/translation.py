@@ -5,17 +5,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from normlab import search
 from normlab.data.batching import EncodedBitext, collate, eval_batches
 from normlab.data.tokenizer import BOS, EOS, decode
+from normlab.models.protocol import Seq2Seq
 from normlab.training.loss import token_loss
 
 
 @torch.inference_mode()
 def translate(
-    model: nn.Module,
+    model: Seq2Seq,
     tokenizer: Tokenizer,
     data: EncodedBitext,
     *,
@@ -45,22 +45,22 @@ def translate(
 
 @torch.inference_mode()
 def mean_loss(
-    model: nn.Module,
+    model: Seq2Seq,
     data: EncodedBitext,
     *,
     smoothing: float,
     batch_tokens: int,
     device: torch.device,
 ) -> tuple[float, float]:
-    """Returns loss (label smoothing in) and NLL in nats per target token of `data`, without dropout."""
+    """Returns loss (label smoothing in) and NLL of `data`, without dropout, in nats per token."""
     model.eval()
     sums, n_tokens = torch.zeros(2, dtype=torch.float64), 0
     for indices in _batches(data, batch_tokens):
         batch = collate(data, indices).to(device)
         features = model.decode(model.encode(batch.src, batch.src_lengths), batch.tgt_in)
         features = features.flatten(0, 1).index_select(0, batch.positions)
-        loss, nll = token_loss(features, *model.output(), batch.labels, smoothing)
-        sums += torch.stack((loss, nll)).double().cpu()
+        weight, bias = model.output()
+        sums += torch.stack(token_loss(features, weight, bias, batch.labels, smoothing)).cpu()
         n_tokens += batch.n_tokens
     loss, nll = (sums / n_tokens).tolist()
     return loss, nll

@@ -79,16 +79,7 @@ def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: 
         raise UserError(f"data.dir={dir} is not a directory: point it at your text files.")
 
     def bitext(name: str) -> Bitext:
-        src_file, tgt_file = _find(folder, name, src), _find(folder, name, tgt)
-        src_lines, tgt_lines = _read_lines(src_file), _read_lines(tgt_file)
-        if len(src_lines) != len(tgt_lines):
-            raise UserError(
-                f"{src_file} has {len(src_lines)} lines but {tgt_file} has {len(tgt_lines)}: "
-                "line i of one must translate line i of the other."
-            )
-        if not src_lines:
-            raise UserError(f"{src_file} has no lines: give at least one sentence pair.")
-        return Bitext(name, src_lines, tgt_lines)
+        return Bitext(name, *text_pair(_find(folder, name, src), _find(folder, name, tgt)))
 
     return Corpus(
         src,
@@ -97,6 +88,22 @@ def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: 
         bitext(dev),
         {name: bitext(name) for name in test},
     )
+
+
+def text_pair(src_file: Path, tgt_file: Path) -> tuple[list[str], list[str]]:
+    """Return the lines of two parallel files, plain or `.gz`, empty ones included.
+
+    Raises UserError for a file that is missing, empty or not UTF-8, or different line counts.
+    """
+    src_lines, tgt_lines = _read_lines(src_file), _read_lines(tgt_file)
+    if len(src_lines) != len(tgt_lines):
+        raise UserError(
+            f"{src_file} has {len(src_lines)} lines but {tgt_file} has {len(tgt_lines)}: "
+            "line i of one must translate line i of the other."
+        )
+    if not src_lines:
+        raise UserError(f"{src_file} has no lines: give at least one sentence pair.")
+    return src_lines, tgt_lines
 
 
 def hub(

@@ -1,4 +1,4 @@
-"""The initialisation under study: a base scheme, then a shift of its mean (the paper's Figure 4)."""
+"""The initialisation under study: a base scheme, then a shift of its mean (Figure 4)."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def initialize(
             for matrix in parameters[name].chunk(role.blocks):
                 _fill(matrix, role, scheme, scale)
             if role.kind in wanted:
-                parameters[name] += mean
+                parameters[name].add_(mean)
                 shifted.append(name)
     return shifted
 

@@ -1,8 +1,9 @@
 """What training, search and scoring ask of a model."""
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Role(NamedTuple):
@@ -16,7 +17,7 @@ class Role(NamedTuple):
     blocks: int = 1
 
 
-class Seq2Seq(Protocol):
+class Seq2Seq(nn.Module, ABC):
     """An encoder-decoder. `Memory` and `State` are the model's own nested tuples/dicts of tensors.
 
     Every tensor of a `State` has the batch as its first dimension, so that search can reorder,
@@ -25,20 +26,26 @@ class Seq2Seq(Protocol):
 
     max_length: int
 
+    @abstractmethod
     def encode(self, src: Tensor, src_lengths: Tensor) -> Any:
-        """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths` (batch,)."""
+        """Returns the memory of `src` (batch, src_len), padded after `src_lengths` (batch,)."""
 
+    @abstractmethod
     def decode(self, memory: Any, tgt_in: Tensor) -> Tensor:
-        """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all steps at once."""
+        """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all at once."""
 
+    @abstractmethod
     def output(self) -> tuple[Tensor, Tensor | None]:
         """Returns weight (vocab, width) and bias (vocab,) or None that make logits of features."""
 
+    @abstractmethod
     def initial_state(self, memory: Any) -> Any:
         """Returns the decoding state before the first target token."""
 
+    @abstractmethod
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Returns logits (batch, vocab) after `tokens` (batch,) and the next state."""
 
+    @abstractmethod
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix and vector to initialise, by parameter name."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from normlab.errors import UserError
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role
+from normlab.models.protocol import Role, Seq2Seq
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
     cache: list[tuple[Tensor, Tensor] | None]  # one (keys, values) a layer, one position a step
 
 
-class Transformer(nn.Module):
+class Transformer(Seq2Seq):
     """Encoder-decoder over token ids in [0, vocab); 0 is padding.
 
     `norm(dim)` makes a normalisation layer. `share_embeddings` ties source, target and softmax
@@ -70,6 +70,7 @@ class Transformer(nn.Module):
         self.src_embedding = (
             self.tgt_embedding if share_embeddings else nn.Embedding(vocab, d_model)
         )
+        self.positions: Tensor
         positions = sinusoidal_positions(max_positions, d_model)
         self.register_buffer("positions", positions, persistent=False)
         self.dropout = Dropout(dropout)
@@ -100,7 +101,7 @@ class Transformer(nn.Module):
         return self.decoder_norm(x)
 
     def output(self) -> tuple[Tensor, None]:
-        """Returns the weight (vocab, d_model) that makes logits of features: the target embedding."""
+        """Returns what makes logits of features: the target embedding (vocab, d_model), no bias."""
         return self.tgt_embedding.weight, None
 
     def initial_state(self, memory: Memory) -> State:

@@ -35,7 +35,7 @@ class NoNorm(nn.Module):
 
 
 class _AffineNorm(nn.Module):
-    """What the real norms share: checked arguments, gain of ones, bias of zeros, choice of `impl`."""
+    """What the real norms share: checked arguments, gain from 1, bias from 0, choice of `impl`."""
 
     def __init__(self, dim: int, eps: float, gain: bool, bias: bool, impl: str):
         super().__init__()
@@ -97,7 +97,7 @@ class RMSNorm(_AffineNorm):
             )
 
     def fastest(self, device: torch.device) -> str:
-        # F.rms_norm is one kernel on CUDA only; on CPU torch splits it into slower pieces than ours.
+        # F.rms_norm is one kernel on CUDA only; on CPU torch composes it, slower than we do.
         return "native" if device.type == "cuda" and self.bias is None else "composed"
 
     def forward(self, x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Checkpoints:
     def load_last(self) -> dict[str, Any] | None:
         """Returns the newest readable training state, or None for a fresh run.
 
-        A file that cannot be read (a crash of the machine, a full disk) is reported and passed over.
+        A file that cannot be read (a crashed machine, a full disk) is reported and passed over.
         Raises UserError when there are states and none is readable.
         """
         paths = self.steps()
@@ -77,7 +77,7 @@ class Checkpoints:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Returns the checkpoint at `path`, on CPU. Raises UserError when it is missing or truncated."""
+    """Returns the checkpoint at `path`, on CPU; raises UserError if it is missing or damaged."""
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}: has the run reached its first one?")
     try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.data.batching import Batch
+from normlab.models.protocol import Seq2Seq
 from normlab.schema import Trainer
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.loss import token_loss
@@ -41,7 +42,7 @@ class Progress:
 
 
 def train(
-    model: nn.Module,
+    model: Seq2Seq,
     optimizer: torch.optim.Optimizer,
     learning_rate: Callable[[int], float],
     epoch_batches: Callable[[int], Sequence[Callable[[], Batch]]],
@@ -52,12 +53,13 @@ def train(
     device: torch.device,
     on_metrics: Callable[[Progress, dict[str, float]], None] = lambda progress, metrics: None,
 ) -> Progress:
-    """Trains until a limit, the end of patience, divergence or an interrupt; returns where it stands.
+    """Trains until a limit, the end of patience, divergence or an interrupt; returns the progress.
 
     epoch_batches(epoch) gives the epoch's batches as functions that make them, in a fixed order;
-    evaluate() gives the `dev/*` metrics; on_metrics is told of every line logged. Starts from the newest checkpoint when there is one. The
-    final `status` is `completed`, `diverged` (with the first non-finite step in `diverged_at`) or
-    `interrupted`. Loss and gradient norm stay on the device until the logging interval.
+    evaluate() gives the `dev/*` metrics; on_metrics is told of every line logged. Starts from the
+    newest checkpoint when there is one. The final `status` is `completed`, `diverged` (with the
+    first non-finite step in `diverged_at`) or `interrupted`. Loss and gradient norm stay on the
+    device until the logging interval.
     """
     progress = restore(checkpoints, model, optimizer)
     window = Window(settings.log_every, device, progress.window)
@@ -133,9 +135,9 @@ def train(
 
 
 class Objective:
-    """The loss of a batch: forward pass and label-smoothed cross entropy at real target positions."""
+    """The loss of a batch: forward pass and label-smoothed cross entropy at real positions."""
 
-    def __init__(self, model: nn.Module, settings: Trainer, device: torch.device):
+    def __init__(self, model: Seq2Seq, settings: Trainer, device: torch.device):
         self.model, self.smoothing, self.device = model, settings.label_smoothing, device
         self.bf16 = settings.precision == "bf16"
         forward = self._features
@@ -145,7 +147,8 @@ class Objective:
         """Returns two sums over the batch's target tokens, in nats: smoothed loss and NLL."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
-            return token_loss(features, *self.model.output(), batch.labels, self.smoothing)
+            weight, bias = self.model.output()
+            return token_loss(features, weight, bias, batch.labels, self.smoothing)
 
     def _features(self, src, src_lengths, tgt_in, positions):
         features = self.model.decode(self.model.encode(src, src_lengths), tgt_in)
@@ -160,7 +163,11 @@ class Window:
         self.sums = torch.zeros(size, 3, device=device)  # loss, nll, gradient norm of each step
         self.clear()
         if state:
-            self.count, self.tokens, self.seconds = state["count"], state["tokens"], state["seconds"]
+            self.count, self.tokens, self.seconds = (
+                state["count"],
+                state["tokens"],
+                state["seconds"],
+            )
             self.sums[: self.count] = state["sums"].to(device)
 
     def clear(self) -> None:
@@ -299,9 +306,7 @@ def _limit_reached(settings: Trainer, progress: Progress, running_seconds: float
         (settings.max_steps is not None and progress.step >= settings.max_steps)
         or (settings.max_epochs is not None and progress.epoch >= settings.max_epochs)
         or (settings.max_minutes is not None and minutes >= settings.max_minutes)
-        or (
-            settings.patience is not None and progress.evaluations_since_best >= settings.patience
-        )
+        or (settings.patience is not None and progress.evaluations_since_best >= settings.patience)
     )
 
 

@@ -14,8 +14,8 @@ def token_loss(
 
     features (tokens, width), weight (vocab, width), bias (vocab,) or None, labels (tokens,) int64;
     logits are features @ weight.T + bias. The target distribution gives `smoothing` to the uniform
-    distribution over the vocabulary and the rest to the label (Szegedy et al. 2016). Matrix products
-    run in the autocast dtype, everything else in fp32 (fp64 for fp64 inputs).
+    distribution over the vocabulary and the rest to the label (Szegedy et al. 2016). Matrix
+    products run in the autocast dtype, everything else in fp32 (fp64 for fp64 inputs).
     """
     return _TokenLoss.apply(features, weight, bias, labels, smoothing)
 

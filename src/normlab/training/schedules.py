@@ -4,7 +4,7 @@ import math
 
 
 def inverse_sqrt(step: int, *, lr: float, warmup: int) -> float:
-    """Returns the learning rate of `step` (from 1): linear up to `lr` at `warmup`, then ~ step^-1/2.
+    """Returns the rate of `step` (from 1): linear up to `lr` at `warmup`, then ~ step^-1/2.
 
     Vaswani et al. 2017, Eq. 3, with the peak as the parameter: their d_model^-1/2 * warmup^-1/2.
     """

@@ -20,7 +20,7 @@ class Tracker:
         self.path = run_dir / "metrics.jsonl"
         self._settings = wandb_settings
         self._exit = contextlib.ExitStack()
-        self._wandb = None
+        self._wandb: Any = None
 
     def __enter__(self) -> "Tracker":
         self._file = self._exit.enter_context(open(self.path, "a", encoding="utf-8"))
@@ -35,7 +35,7 @@ class Tracker:
 
     def log(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Records `metrics` at `step` after `seconds` of training; a non-finite number as null."""
-        line = {"step": step, "time": round(seconds, 4)}
+        line: dict[str, float | None] = {"step": step, "time": round(seconds, 4)}
         line |= {key: finite(value) for key, value in metrics.items()}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -50,7 +50,13 @@ class Tracker:
 
 
 def wandb_settings(
-    run_dir: Path, config: Mapping[str, Any], *, project: str, group: str, name: str, tags: list[str]
+    run_dir: Path,
+    config: Mapping[str, Any],
+    *,
+    project: str,
+    group: str,
+    name: str,
+    tags: list[str],
 ) -> dict[str, Any]:
     """Returns the arguments of `wandb.init`: online when a key is known, else offline.
 

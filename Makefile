@@ -1,0 +1,28 @@
+# make train [ARGS="norm=layernorm init.mean=0"], make test, make lint, make format
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?= norm=rmsnorm init.mean=0.2
+
+.PHONY: train test lint format
+train: .venv/installed
+	$(BIN)/python train.py $(ARGS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch first: its newest release may lie outside the range that pyproject.toml allows.
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev,plots]'
+	touch $@
