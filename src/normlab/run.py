@@ -5,6 +5,7 @@ that need them, so that a config error is answered in about a second.
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from normlab import help, schema
@@ -315,7 +316,15 @@ def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") ->
 
 def build_model(config: schema.Config, vocab: int) -> "Seq2Seq":
     """Returns the model of `config` with the norm of `config`, not yet initialised."""
-    norm = _build({**config.norm, "_partial_": True})
+    arguments = {key: value for key, value in config.norm.items() if key != "_target_"}
+    kind = get_class(config.norm["_target_"])
+    known = list(inspect.signature(kind).parameters)[1:]  # all but dim, which the model gives
+    if unknown := arguments.keys() - set(known):
+        raise UserError(
+            f"norm.{min(unknown)} is no argument of norm={config.names.norm}: "
+            f"it has {', '.join(known) or 'none'}."
+        )
+    norm = partial(kind, **arguments)
     return _build(asdict(config.model), vocab=vocab, norm=norm)
 
 

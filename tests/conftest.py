@@ -1,0 +1,26 @@
+"""Fixtures that many tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from tiny import NAMES, TINY
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    """Returns a function: overrides -> the composed config of a run that takes a second."""
+
+    def make(*overrides: str):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", [*NAMES, *TINY, f"data.cache_dir={tmp_path}/cache", *overrides])
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

@@ -1,0 +1,162 @@
+"""The Transformer: who may look where, and one result however it is computed."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from normlab.errors import UserError
+from normlab.models.transformer import Transformer, sinusoidal_positions
+from normlab.norms import LayerNorm, NoNorm, PRMSNorm, RMSNorm
+
+VOCAB = 20
+NORMS = {"none": NoNorm, "layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
+
+
+def make(norm=RMSNorm, **changes):
+    arguments = {
+        "d_model": 16,
+        "d_ff": 24,
+        "heads": 4,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "norm_placement": "post",
+        "share_embeddings": True,
+        "max_positions": 32,
+    }
+    torch.manual_seed(1)
+    return Transformer(VOCAB, norm, **{**arguments, **changes}).double()
+
+
+SRC = torch.tensor([[5, 6, 7, 8, 2], [9, 10, 2, 0, 0]])
+LENGTHS = torch.tensor([5, 3])
+TGT = torch.tensor([[1, 11, 12, 13], [1, 14, 15, 16]])
+
+
+def logits(model, src=SRC, lengths=LENGTHS, tgt=TGT):
+    return torch.nn.functional.linear(
+        model.decode(model.encode(src, lengths), tgt), *model.output()
+    )
+
+
+both = pytest.mark.parametrize("placement", ["post", "pre"])
+
+
+@both
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_future_target_tokens_change_no_earlier_logit(norm, placement):
+    model = make(norm, norm_placement=placement)
+    changed = TGT.clone()
+    changed[:, 2:] = 3
+    before, after = logits(model), logits(model, tgt=changed)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert not torch.allclose(before[:, 2:], after[:, 2:])
+
+
+@both
+def test_padding_changes_nothing(placement):
+    model = make(norm_placement=placement)
+    other_ids = SRC.clone()
+    other_ids[1, 3:] = 17
+    wider = torch.cat((SRC, torch.full((2, 4), 18)), dim=1)
+    torch.testing.assert_close(logits(model, src=other_ids), logits(model))
+    torch.testing.assert_close(logits(model, src=wider), logits(model))
+    alone = logits(model, SRC[1:, :3], LENGTHS[1:], TGT[1:])
+    torch.testing.assert_close(alone, logits(model)[1:])
+
+
+def test_every_source_token_matters():
+    model = make()
+    for position in range(5):
+        changed = SRC.clone()
+        changed[0, position] = 19
+        assert not torch.allclose(logits(model, src=changed)[0], logits(model)[0])
+
+
+@both
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_step_by_step_equals_all_at_once(norm, placement):
+    model = make(norm, norm_placement=placement).eval()
+    state = model.initial_state(model.encode(SRC, LENGTHS))
+    steps = []
+    for tokens in TGT.unbind(1):
+        step, state = model.step(tokens, state)
+        steps.append(step)
+    torch.testing.assert_close(torch.stack(steps, dim=1), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("placement", "count"),
+    # two an encoder layer and three a decoder layer; pre-norm has one more after each stack
+    [("post", 2 * 2 + 2 * 3), ("pre", 2 * 2 + 2 * 3 + 2)],
+)
+def test_number_of_norms(placement, count):
+    model = make(norm_placement=placement)
+    assert sum(isinstance(m, RMSNorm) for m in model.modules()) == count
+
+
+def test_post_norm_output_is_normalised():
+    features = make(norm_placement="post").decode(make().encode(SRC, LENGTHS), TGT)
+    rms = features.square().mean(-1).sqrt()
+    torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-4, atol=1e-4)
+
+
+def test_every_parameter_learns():
+    model = make(partial(LayerNorm, bias=True), share_embeddings=False)
+    logits(model).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_embeddings_are_shared_or_not():
+    shared, separate = make(), make(share_embeddings=False)
+    assert shared.src_embedding.weight is shared.tgt_embedding.weight
+    assert shared.output()[0] is shared.tgt_embedding.weight
+    assert separate.src_embedding.weight is not separate.tgt_embedding.weight
+    assert separate.output()[0] is separate.tgt_embedding.weight
+
+
+def test_dropout_acts_in_training_only():
+    model = make(dropout=0.5, attention_dropout=0.5)
+    assert not torch.allclose(logits(model), logits(model))
+    model.eval()
+    assert torch.equal(logits(model), logits(model))
+
+
+def test_positions_are_sines_then_cosines():
+    positions = sinusoidal_positions(7, 6)
+    assert positions[0].tolist() == [0, 0, 0, 1, 1, 1]
+    assert math.isclose(positions[5, 0], math.sin(5), rel_tol=1e-5)
+    assert math.isclose(positions[5, 5], math.cos(5 / 10_000), rel_tol=1e-5)
+
+
+def test_every_weight_matrix_has_a_role():
+    model = make(share_embeddings=False)
+    matrices = {name for name, p in model.named_parameters() if p.dim() == 2}
+    roles = model.roles()
+    assert set(roles) == matrices
+    assert roles["encoder.0.self_attention.qkv.weight"] == ("attention", 3)
+    assert roles["decoder.1.cross_attention.key_value.weight"] == ("attention", 2)
+    assert roles["src_embedding.weight"] == ("embeddings", 1)
+    assert roles["encoder.0.feed_forward.0.weight"] == ("feed_forward", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 3}, "model.d_model=16 must be even and divisible by model.heads=3"),
+        ({"norm_placement": "middle"}, "model.norm_placement must be post or pre"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        make(**changes)
+
+
+def test_a_sentence_beyond_the_positions_is_refused():
+    model = make(max_positions=4)
+    with pytest.raises(UserError, match="5 tokens exceeds model.max_positions=4"):
+        model.encode(SRC, LENGTHS)
