@@ -31,6 +31,7 @@ RULES = {
     "training": ({"training", "data", "models", "schema", "errors"}, HYDRA),
     "translation.py": ({"search", "data", "models", "training"}, HYDRA),
     "schema.py": ({"errors"}, {"torch", "hydra"}),
+    "reports": ({"reports", "errors"}, HYDRA | {"torch"}),
     "help.py": (set(), HYDRA | {"torch"}),
 }
 

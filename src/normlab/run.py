@@ -4,6 +4,7 @@ Besides train.py this is the only place that knows Hydra. Heavy imports stand in
 that need them, so that a config error is answered in about a second.
 """
 
+import errno
 import hashlib
 import inspect
 import json
@@ -94,6 +95,8 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt):
             summary["status"] = "interrupted"
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
         elif not isinstance(error, UserError):
             log.exception("The run failed.")
         raise
