@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A finished or interrupted run may go on under other values of these; all else is its identity.
+# A finished or interrupted run may go on under other values of these; all else is its identity,
+# except what changes no number: where the cache lies, and what W&B calls the run.
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
@@ -44,6 +45,7 @@ def _identity(*, _root_: DictConfig) -> str:
     """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
     config = _plain(_root_, resolve=False)
     rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
+    del rest["data"]["cache_dir"]
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -205,7 +207,12 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
             metrics["test/bleu"] = next(iter(tests.values()))["bleu"]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    log.info("%s after %d steps: %s", progress.status, progress.step, json.dumps(summary))
+    log.info(
+        "%s after %d steps: best dev BLEU %s, test BLEU %s, %s s per 1k steps; all in %s.",
+        progress.status, progress.step, _rounded(summary["best_dev_bleu"]),
+        ", ".join(_rounded(scores["bleu"]) for scores in summary.get("test", {}).values()) or "-",
+        _rounded(summary["seconds_per_1k_steps"]), run_dir,
+    )  # fmt: skip
 
 
 def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict[str, float]:
@@ -359,7 +366,7 @@ def claim(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None
         f"{key}={there.get(key)} (now {here.get(key)})"
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key)
-        and not key.startswith(("logger.", "names.run"))
+        and not key.startswith(("logger.", "names.run", "data.cache_dir"))
         and key.removeprefix("trainer.") not in LIMITS
     ]
     if other:
@@ -457,6 +464,10 @@ def _build(node: dict[str, Any], **arguments: Any) -> Any:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _plain(config: Any, resolve: bool = True) -> dict[str, Any]:
