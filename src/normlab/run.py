@@ -26,6 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab import help, schema
 from normlab.errors import UserError
+from normlab.training.tracking import (
+    Tracker,
+    flatten,
+    truncate_metrics,
+    wandb_settings,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -82,10 +90,15 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     Resumes what stands there, and returns at once when it is complete. On any exception the
     summary says `failed` and the log holds the traceback before it goes on.
     """
-    config = schema.check(cfg)
-    resolved = _plain(OmegaConf.structured(config))
-    claim(run_dir, resolved, overrides)
     summary_path = run_dir / "summary.json"
+    try:
+        config = schema.check(cfg)
+    except UserError as error:
+        if not summary_path.exists():
+            write_json(summary_path, {"status": "failed", "error": f"UserError: {error}"})
+        raise
+    resolved = _plain(OmegaConf.structured(config))
+    claim(run_dir, resolved)
     if (done := _finished(summary_path, run_dir, resolved)) is not None:
         log.info("This run is complete (%s); delete %s to repeat it.", done["status"], run_dir)
         return done
@@ -103,8 +116,6 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
             log.exception("The run failed.")
         raise
     finally:
-        from normlab.training.tracking import write_json
-
         write_json(summary_path, summary)
     return summary
 
@@ -127,7 +138,6 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     from normlab.training.checkpoint import Checkpoints
     from normlab.training.loop import train
     from normlab.training.schedules import constant, inverse_sqrt
-    from normlab.training.tracking import Tracker, truncate_metrics, wandb_settings
 
     corpus, prepared = load_data(config)
     prepared.tokenizer.save(str(run_dir / "tokenizer.json"))
@@ -242,7 +252,6 @@ def _test(model, prepared, corpus, config: schema.Config, run_dir: Path, device,
     """Returns every test set's scores with the averaged or the best weights; stores outputs."""
     from normlab.scoring import score
     from normlab.training.checkpoint import load as load_checkpoint
-    from normlab.training.tracking import write_text
     from normlab.translation import translate
 
     settings = config.trainer
@@ -355,13 +364,13 @@ def implementation(model: "Seq2Seq", device: "torch.device") -> str:
     return "+".join(sorted(used)) or "none"
 
 
-def claim(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
+def claim(run_dir: Path, resolved: dict[str, Any]) -> None:
     """Raises UserError when `run_dir` holds a run of another config; its files stay as they are."""
     path = run_dir / ".hydra" / "config.yaml"
     if not path.exists():
         return
-    there = _flat(_plain(OmegaConf.load(path)))
-    here = _flat(resolved)
+    there = flatten(_plain(OmegaConf.load(path)))
+    here = flatten(resolved)
     other = [
         f"{key}={there.get(key)} (now {here.get(key)})"
         for key in sorted(there.keys() | here.keys())
@@ -389,8 +398,6 @@ def _finished(path: Path, run_dir: Path, resolved: dict[str, Any]) -> dict[str, 
 def _record_config(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
     # Hydra's own copy is off (hydra.output_subdir): it would overwrite the config of the run that
     # stands in this directory before anyone could compare the two.
-    from normlab.training.tracking import write_text
-
     write_text(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     write_text(run_dir / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
 
@@ -487,12 +494,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    from normlab.training.tracking import flatten
-
-    return flatten(nested)
 
 
 class _Reporter:
