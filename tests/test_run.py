@@ -164,6 +164,8 @@ def test_mistakes_are_answered_in_one_sentence(tiny_config, tmp_path, overrides,
     with pytest.raises(UserError, match=message) as caught:
         run.run(tiny_config(*overrides), tmp_path / "r", [])
     assert "\n" not in str(caught.value)
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["status"] == "failed" and str(caught.value) in summary["error"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -36,7 +36,7 @@ def text(conf: Path) -> str:
         for field in fields:
             if field and not field.startswith(("_target_", "defaults", " ", "#")):
                 value, _, comment = field.partition("  # ")
-                lines.append(f"    {group}.{value:<40} {comment}".rstrip())
+                lines.append(f"    {group + '.' + value:<46} {comment}".rstrip())
     lines += [
         "",
         "  seed=1    of initialisation, batch order and dropout",

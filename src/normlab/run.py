@@ -4,6 +4,7 @@ Besides train.py this is the only place that knows Hydra. Heavy imports stand in
 that need them, so that a config error is answered in about a second.
 """
 
+import errno
 import hashlib
 import inspect
 import json
@@ -25,6 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab import help, schema
 from normlab.errors import UserError
+from normlab.training.tracking import (
+    Tracker,
+    flatten,
+    truncate_metrics,
+    wandb_settings,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A finished or interrupted run may go on under other values of these; all else is its identity.
+# A finished or interrupted run may go on under other values of these; all else is its identity,
+# except what changes no number: where the cache lies, and what W&B calls the run.
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
@@ -43,6 +53,7 @@ def _identity(*, _root_: DictConfig) -> str:
     """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
     config = _plain(_root_, resolve=False)
     rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
+    del rest["data"]["cache_dir"]
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -79,10 +90,15 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     Resumes what stands there, and returns at once when it is complete. On any exception the
     summary says `failed` and the log holds the traceback before it goes on.
     """
-    config = schema.check(cfg)
-    resolved = _plain(OmegaConf.structured(config))
-    claim(run_dir, resolved, overrides)
     summary_path = run_dir / "summary.json"
+    try:
+        config = schema.check(cfg)
+    except UserError as error:
+        if not summary_path.exists():
+            write_json(summary_path, {"status": "failed", "error": f"UserError: {error}"})
+        raise
+    resolved = _plain(OmegaConf.structured(config))
+    claim(run_dir, resolved)
     if (done := _finished(summary_path, run_dir, resolved)) is not None:
         log.info("This run is complete (%s); delete %s to repeat it.", done["status"], run_dir)
         return done
@@ -94,12 +110,12 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt):
             summary["status"] = "interrupted"
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
         elif not isinstance(error, UserError):
             log.exception("The run failed.")
         raise
     finally:
-        from normlab.training.tracking import write_json
-
         write_json(summary_path, summary)
     return summary
 
@@ -126,7 +142,6 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     from normlab.training.checkpoint import Checkpoints
     from normlab.training.loop import train
     from normlab.training.schedules import constant, inverse_sqrt
-    from normlab.training.tracking import Tracker, truncate_metrics, wandb_settings
 
     corpus, prepared = load_data(config)
     prepared.tokenizer.save(str(run_dir / "tokenizer.json"))
@@ -206,7 +221,12 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
             metrics["test/bleu"] = next(iter(tests.values()))["bleu"]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    log.info("%s after %d steps: %s", progress.status, progress.step, json.dumps(summary))
+    log.info(
+        "%s after %d steps: best dev BLEU %s, test BLEU %s, %s s per 1k steps; all in %s.",
+        progress.status, progress.step, _rounded(summary["best_dev_bleu"]),
+        ", ".join(_rounded(scores["bleu"]) for scores in summary.get("test", {}).values()) or "-",
+        _rounded(summary["seconds_per_1k_steps"]), run_dir,
+    )  # fmt: skip
 
 
 def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict[str, float]:
@@ -244,7 +264,6 @@ def _test(model, prepared, corpus, config: schema.Config, run_dir: Path, device,
     """Returns every test set's scores with the averaged or the best weights; stores outputs."""
     from normlab.scoring import score
     from normlab.training.checkpoint import load as load_checkpoint
-    from normlab.training.tracking import write_text
     from normlab.translation import translate
 
     settings = config.trainer
@@ -381,18 +400,18 @@ def implementation(model: "Seq2Seq", device: "torch.device") -> str:
     return "+".join(sorted(used)) or "none"
 
 
-def claim(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
+def claim(run_dir: Path, resolved: dict[str, Any]) -> None:
     """Raises UserError when `run_dir` holds a run of another config; its files stay as they are."""
     path = run_dir / ".hydra" / "config.yaml"
     if not path.exists():
         return
-    there = _flat(_plain(OmegaConf.load(path)))
-    here = _flat(resolved)
+    there = flatten(_plain(OmegaConf.load(path)))
+    here = flatten(resolved)
     other = [
         f"{key}={there.get(key)} (now {here.get(key)})"
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key)
-        and not key.startswith(("logger.", "names.run"))
+        and not key.startswith(("logger.", "names.run", "data.cache_dir"))
         and key.removeprefix("trainer.") not in LIMITS
     ]
     if other:
@@ -415,8 +434,6 @@ def _finished(path: Path, run_dir: Path, resolved: dict[str, Any]) -> dict[str, 
 def _record_config(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
     # Hydra's own copy is off (hydra.output_subdir): it would overwrite the config of the run that
     # stands in this directory before anyone could compare the two.
-    from normlab.training.tracking import write_text
-
     write_text(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
     write_text(run_dir / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
 
@@ -493,6 +510,10 @@ def _build(node: dict[str, Any], **arguments: Any) -> Any:
         raise
 
 
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
 def _plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     """Returns a config as dicts, lists and numbers."""
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
@@ -510,12 +531,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    from normlab.training.tracking import flatten
-
-    return flatten(nested)
 
 
 class _Reporter:

@@ -102,3 +102,12 @@ def test_a_failing_job_leaves_no_open_wandb_run(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="boom"), Tracker(tmp_path, settings):
         raise RuntimeError("boom")
     assert wandb.run is None
+
+
+def test_without_a_key_the_run_is_offline(tmp_path, monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = wandb_settings(tmp_path, {}, project="p", group="g", name="n", tags=[])
+    assert settings["mode"] == "offline"

@@ -67,7 +67,7 @@ def wandb_settings(
 
     mode = os.environ.get("WANDB_MODE")
     if mode is None:
-        mode = "online" if wandb.api.api_key else "offline"
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     return {
         "project": project,
         "group": group[:127],
