@@ -173,8 +173,8 @@ class RNNSearch(Seq2Seq):
 
         Compiled as a whole, the loops would be unrolled anew for each pair of sentence lengths.
         """
-        self._encoder_step = torch.compile(self._encoder_step, dynamic=True)
-        self._decoder_step = torch.compile(self._decoder_step, dynamic=True)
+        self._encoder_step = torch.compile(self._encoder_step, dynamic=True)  # type: ignore[method-assign]
+        self._decoder_step = torch.compile(self._decoder_step, dynamic=True)  # type: ignore[method-assign]
         return forward
 
     def hidden_to_hidden(self) -> dict[str, nn.Module]:
