@@ -551,7 +551,8 @@ class _Reporter:
             self._bar.close()
 
     def __call__(self, progress, metrics: dict[str, float]) -> None:
-        short = {key.split("/")[1]: value for key, value in metrics.items()}
+        # Hidden statistics, 80 numbers, are for the file.
+        short = {k.split("/")[1]: v for k, v in metrics.items() if not k.startswith("hidden/")}
         if self._bar is not None:
             self._bar.n = progress.step
             shown = {k: short[k] for k in ("loss", "grad_norm", "bleu") if k in short}
