@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from tiny import NAMES, TINY
+from tiny import NAMES, TINY, TINY_RNN
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -14,9 +14,10 @@ CONF = Path(__file__).parents[1] / "conf"
 def tiny_config(tmp_path):
     """Returns a function: overrides -> the composed config of a run that takes a second."""
 
-    def make(*overrides: str):
+    def make(*overrides: str, rnn: bool = False):
+        tiny = [*NAMES, *(TINY_RNN if rnn else TINY), f"data.cache_dir={tmp_path}/cache"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train", [*NAMES, *TINY, f"data.cache_dir={tmp_path}/cache", *overrides])
+            return compose("train", [*tiny, *overrides])
 
     return make
 

@@ -30,6 +30,7 @@ RULES = {
     "data": ({"data", "errors"}, HYDRA),
     "training": ({"training", "data", "models", "schema", "errors"}, HYDRA),
     "translation.py": ({"search", "data", "models", "training"}, HYDRA),
+    "analysis": ({"analysis", "data", "models", "errors"}, HYDRA),
     "schema.py": ({"errors"}, {"torch", "hydra"}),
     "reports": ({"reports", "errors"}, HYDRA | {"torch"}),
     "help.py": (set(), HYDRA | {"torch"}),

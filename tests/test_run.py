@@ -126,8 +126,47 @@ def test_every_switch_trains(tiny_config, tmp_path, overrides):
     torch.use_deterministic_algorithms(False)
 
 
-def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path):
-    config = tiny_config()
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("init=nematus", "init.mean=0.2", "schedule=constant"),
+        ("norm=none", "trainer.precision=bf16", "model.share_embeddings=true"),
+        ("norm=weightnorm", "init.apply_to=[score,recurrent]", "init.mean=0.1"),
+        ("norm=l2norm", "trainer.eval_beam=3", "trainer.average=2", "trainer.deterministic=true"),
+    ],
+    ids=" ".join,
+)
+def test_every_switch_trains_rnnsearch(tiny_config, tmp_path, overrides):
+    summary = run.run(tiny_config(*overrides, rnn=True), tmp_path / "r", [])
+    assert summary["status"] == "completed"
+    torch.use_deterministic_algorithms(False)
+
+
+def test_rnnsearch_goes_on_where_it_stopped(tiny_config, tmp_path):
+    run.run(tiny_config(rnn=True), tmp_path / "whole", [])
+    for steps in (7, 12):
+        run.run(tiny_config(f"trainer.max_steps={steps}", rnn=True), tmp_path / "parts", [])
+
+    def weights(name):
+        return torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)["model"]
+
+    a, b = weights("whole"), weights("parts")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_path):
+    config = tiny_config("trainer.hidden_stats=true", "trainer.max_steps=6", rnn=True)
+    run.run(config, tmp_path / "r", [])
+    (line,) = [line for line in read(tmp_path / "r")[1] if "dev/bleu" in line]
+    logged = {key: value for key, value in line.items() if key.startswith("hidden/")}
+    assert {"hidden/gru1_gates_before/mean_1", "hidden/gru2_candidate_after/std_all"} <= set(logged)
+    assert run.load(tmp_path / "r", device="cpu").hidden_statistics() == pytest.approx(logged)
+
+
+@pytest.mark.parametrize("rnn", [False, True])
+@pytest.mark.parametrize("norm", ["layernorm", "weightnorm"])
+def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
+    config = tiny_config(f"norm={norm}", rnn=rnn)
     run.run(config, tmp_path / "r", [])
     loaded = run.load(tmp_path / "r", device="cpu")
     from normlab import schema
@@ -158,6 +197,8 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path):
         (("data.vocab_size=4000",), r"data\.vocab_size=4000 is more than the training data"),
         (("schedule.warmup=0",), r"inverse_sqrt needs schedule\.warmup >= 1"),
         (("seed=-1",), "seed must be >= 0"),
+        (("trainer.hidden_stats=true",), "need a recurrent decoder, and Transformer has none"),
+        (("init.scheme=he",), r"init\.scheme=he is unknown: use xavier_uniform or uniform"),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(tiny_config, tmp_path, overrides, message):

@@ -26,3 +26,10 @@ TINY = (
     "trainer.checkpoint_every=5",
     "trainer.test_beam=2",
 )
+
+TINY_RNN = (
+    *(override for override in TINY if not override.startswith("model.")),
+    "model=rnnsearch_small",
+    "model.d_embedding=16",
+    "model.d_hidden=16",
+)

@@ -132,7 +132,11 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
         torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(settings.deterministic)
     with torch.device("meta"):  # sizes and norm arguments are checked before any data is read
-        build_model(config, vocab=8)
+        on_meta = build_model(config, vocab=8)
+    if settings.hidden_stats:
+        from normlab.analysis.hidden import check
+
+        check(on_meta)
 
     from normlab.data.batching import collate, epoch_batches, padding_fraction
     from normlab.training.checkpoint import Checkpoints
@@ -241,10 +245,18 @@ def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict
             length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
             device=device,
         )  # fmt: skip
+        hidden = {}
+        if settings.hidden_stats:
+            from normlab.analysis.hidden import hidden_statistics
+
+            hidden = hidden_statistics(
+                model, prepared.dev, batch_tokens=settings.batch_tokens, device=device
+            )
     model.train(was_training)
     scores = score(hypotheses, corpus.dev.tgt)
     return {
         "dev/loss": loss, "dev/nll": nll, "dev/bleu": scores["bleu"], "dev/chrf": scores["chrf"],
+        **hidden,
     }  # fmt: skip
 
 
@@ -312,6 +324,18 @@ class Run:
                 device=self.device,
             )  # fmt: skip
 
+    def hidden_statistics(self) -> dict[str, float]:
+        """Returns Table 5's statistics on the run's dev set, keys as in metrics.jsonl."""
+        from normlab.analysis.hidden import check, hidden_statistics
+
+        check(self.model)
+        _, prepared = load_data(self.config)
+        settings = self.config.trainer
+        with _autocast(settings, self.device):
+            return hidden_statistics(
+                self.model, prepared.dev, batch_tokens=settings.batch_tokens, device=self.device
+            )
+
 
 def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") -> Run:
     """Returns the run in `run_dir` with the weights of `checkpoints/<checkpoint>.pt`.
@@ -329,6 +353,7 @@ def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") ->
     where = _device(device)
     tokenizer = load_tokenizer(run_dir / "tokenizer.json")
     model = build_model(config, tokenizer.get_vocab_size())
+    reparameterise(model)
     model.load_state_dict(load_checkpoint(run_dir / "checkpoints" / f"{checkpoint}.pt")["model"])
     return Run(model.to(where).eval(), tokenizer, config, where)
 
@@ -345,6 +370,17 @@ def build_model(config: schema.Config, vocab: int) -> "Seq2Seq":
         )
     norm = partial(kind, **arguments)
     return _build(asdict(config.model), vocab=vocab, norm=norm)
+
+
+def reparameterise(model: "Seq2Seq") -> None:
+    """Re-parameterises the weights of `model` in place if its norm asks for it (weightnorm).
+
+    Comes after initialisation, which acts on the weights themselves, and before a checkpoint is
+    loaded, which holds what they were re-parameterised to.
+    """
+    hooks = {m.reparameterise for m in model.modules() if hasattr(m, "reparameterise")}
+    for hook in hooks:
+        hook(model)
 
 
 def load_data(config: schema.Config):
@@ -424,6 +460,7 @@ def _initialize(model, config: schema.Config) -> None:
     shifted = initialize(model, **asdict(config.init))
     if config.init.mean:
         log.info("Initial mean %g in %d weight matrices.", config.init.mean, len(shifted))
+    reparameterise(model)
 
 
 def _optimizer(model, config: schema.Config):
@@ -514,7 +551,8 @@ class _Reporter:
             self._bar.close()
 
     def __call__(self, progress, metrics: dict[str, float]) -> None:
-        short = {key.split("/")[1]: value for key, value in metrics.items()}
+        # Hidden statistics, 80 numbers, are for the file.
+        short = {k.split("/")[1]: v for k, v in metrics.items() if not k.startswith("hidden/")}
         if self._bar is not None:
             self._bar.n = progress.step
             shown = {k: short[k] for k in ("loss", "grad_norm", "bleu") if k in short}

@@ -50,6 +50,16 @@ class Transformer:
 
 
 @dataclass
+class RNNSearch:
+    _target_: str = MISSING
+    d_embedding: int = MISSING
+    d_hidden: int = MISSING
+    dropout: float = MISSING
+    share_embeddings: bool = MISSING
+    max_length: int = MISSING
+
+
+@dataclass
 class Data:
     """What every corpus has."""
 
@@ -116,6 +126,7 @@ class Trainer:
     log_every: int = MISSING
     eval_every: int = MISSING
     eval_beam: int = MISSING
+    hidden_stats: bool = MISSING
     patience: int | None = MISSING
     checkpoint_every: int = MISSING
     keep: int = MISSING
@@ -154,6 +165,7 @@ class Config:
 # The groups whose options build different things, by `_target_`.
 VARIANTS: dict[str, type] = {
     "normlab.models.transformer.Transformer": Transformer,
+    "normlab.models.rnnsearch.RNNSearch": RNNSearch,
     "normlab.data.corpora.grammar": Grammar,
     "normlab.data.corpora.text": Text,
     "normlab.data.corpora.hub": Hub,
@@ -171,6 +183,9 @@ _BOUNDS = {
     "model.dropout": (0, True),
     "model.attention_dropout": (0, True),
     "model.max_positions": (1, True),
+    "model.d_embedding": (1, True),
+    "model.d_hidden": (1, True),
+    "model.max_length": (1, True),
     "data.vocab_size": (1, True),
     "data.max_len": (2, True),
     "data.pool": (1, True),
@@ -198,7 +213,7 @@ _BOUNDS = {
 }
 _BELOW_ONE = ("model.dropout", "model.attention_dropout", "trainer.label_smoothing")
 _CHOICES = {
-    "init.scheme": ("xavier_uniform", "uniform", "normal"),
+    "init.scheme": ("xavier_uniform", "uniform", "normal", "nematus"),
     "optimizer.name": ("adam", "adamw"),
     "schedule.name": ("inverse_sqrt", "constant"),
     "trainer.precision": ("fp32", "bf16"),

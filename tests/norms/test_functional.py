@@ -16,6 +16,7 @@ NORMS = {
     "layernorm": lambda x, g=None, b=None, eps=0.0: F.layer_norm(x, g, b, eps),
     "rmsnorm": lambda x, g=None, b=None, eps=0.0: F.rms_norm(x, g, b, eps),
     "prmsnorm": lambda x, g=None, b=None, eps=0.0: F.prms_norm(x, g, b, eps, k=4),
+    "l2norm": lambda x, g=None, b=None, eps=0.0: F.l2_norm(x, g, b, eps),
 }
 
 
@@ -36,11 +37,13 @@ def test_formulas_written_out(eps):
         sigma = math.sqrt(sum((v - mean) ** 2 for v in a) / n + eps)
         rms = math.sqrt(sum(v * v for v in a) / n + eps)
         partial_rms = math.sqrt(sum(v * v for v in a[:4]) / 4 + eps)
+        length = math.sqrt(sum(v * v for v in a) + eps)
         affine = list(zip(a, GAIN.tolist(), BIAS.tolist(), strict=True))
         expected = {
             "layernorm": [(v - mean) / sigma * g + b for v, g, b in affine],
             "rmsnorm": [v / rms * g + b for v, g, b in affine],
             "prmsnorm": [v / partial_rms * g + b for v, g, b in affine],
+            "l2norm": [v / length * g + b for v, g, b in affine],
         }
         for name, norm in NORMS.items():
             want = torch.tensor(expected[name], dtype=torch.float64)
@@ -76,6 +79,11 @@ def test_prmsnorm_with_all_inputs_is_rmsnorm():
     torch.testing.assert_close(
         F.prms_norm(X, GAIN, None, 1e-6, 12), F.rms_norm(X, GAIN, None, 1e-6)
     )
+
+
+def test_l2norm_is_rmsnorm_over_the_root_of_n():
+    torch.testing.assert_close(NORMS["l2norm"](X) * math.sqrt(12), NORMS["rmsnorm"](X))
+    torch.testing.assert_close(NORMS["l2norm"](X).norm(dim=-1), torch.ones(5, dtype=X.dtype))
 
 
 @pytest.mark.parametrize(

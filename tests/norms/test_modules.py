@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from normlab.errors import UserError
-from normlab.norms import LayerNorm, NoNorm, PRMSNorm, RMSNorm
+from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 
 X = torch.randn(6, 32, generator=torch.Generator().manual_seed(2)) * 2 + 0.5
 
@@ -101,3 +101,43 @@ def test_auto_takes_what_is_valid_on_the_device():
     assert RMSNorm(8).implementation(cuda) == "native"
     assert RMSNorm(8, bias=True).implementation(cuda) == "composed"
     assert RMSNorm(8, impl="native").implementation(cpu) == "native"
+
+
+def test_l2norm_has_a_gain_and_no_bias():
+    norm = L2Norm(32)
+    assert [n for n, _ in norm.named_parameters()] == ["gain"]
+    torch.testing.assert_close(norm(X).norm(dim=-1), torch.ones(6))
+    with torch.no_grad():
+        norm.gain.fill_(3)
+    torch.testing.assert_close(norm(X).norm(dim=-1), torch.full((6,), 3.0))
+
+
+def reparameterised():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 3), WeightNorm(3))
+    before = model[1].weight.detach().clone()
+    WeightNorm.reparameterise(model)
+    return model, before
+
+
+def test_weightnorm_keeps_values_and_reparameterises_linear_weights_only():
+    model, before = reparameterised()
+    torch.testing.assert_close(model[1].weight, before)
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == {
+        "0.weight": (5, 4),
+        "1.bias": (3,),
+        "1.parametrizations.weight.original0": (3, 1),  # g, a length for each row
+        "1.parametrizations.weight.original1": (3, 4),  # v
+    }
+    assert WeightNorm(3)(X) is X
+
+
+def test_weightnorm_is_g_v_over_the_length_of_v():
+    model, before = reparameterised()
+    g, v = model[1].parametrizations.weight.original0, model[1].parametrizations.weight.original1
+    with torch.no_grad():
+        v *= 7  # a direction only: its length changes nothing
+        g *= 2
+    torch.testing.assert_close(model[1].weight, 2 * before)
+    torch.testing.assert_close(model[1].weight, g * v / v.norm(dim=1, keepdim=True))
+    model[1].weight.square().sum().backward()
+    torch.testing.assert_close((v.grad * v).sum(1), torch.zeros(3), atol=1e-6, rtol=0)

@@ -10,7 +10,11 @@ from normlab.errors import UserError
 from normlab.models.protocol import Role, Seq2Seq
 
 EMBEDDINGS = "embeddings"
-GROUPS = ("all", "matrices")  # every role; every role except embeddings
+# Common readings of "the weights" in Figure 4. `all`: every role. `matrices`: the maps between
+# layers, without what is looked up or scored against: embeddings, softmax matrix (which is the
+# embedding matrix where they are tied) and attention score vector.
+GROUPS = ("all", "matrices")
+NO_MATRICES = {EMBEDDINGS, "softmax", "score"}
 
 
 def initialize(
@@ -19,10 +23,11 @@ def initialize(
     """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
 
     scheme: `xavier_uniform` (scale = gain; embeddings are N(0, 1/d_model), as in the paper's
-    Transformer), `uniform` in (-scale, scale), or `normal` with standard deviation `scale`, the
-    last two for embeddings too. Then `mean` is added to every parameter whose role is in
-    `apply_to`: role names of the model, `matrices` (all roles but embeddings) or `all`. Gains stay
-    1, biases 0. Raises UserError for a role the model does not have.
+    Transformer), `uniform` in (-scale, scale), `normal` with standard deviation `scale`, the last
+    two for embeddings too, or `nematus`: as `normal`, but square matrices are random orthogonal.
+    Then `mean` is added to every parameter whose role is in `apply_to`: role names of the model,
+    `matrices` (all roles but embeddings, softmax and attention score) or `all`. Gains stay 1,
+    biases 0. Raises UserError for a role the model does not have.
     """
     roles = model.roles()
     wanted = _expand(apply_to, {role.kind for role in roles.values()})
@@ -44,10 +49,14 @@ def initialize(
 def _fill(matrix: Tensor, role: Role, scheme: str, scale: float) -> None:
     if scheme == "uniform":
         matrix.uniform_(-scale, scale)
-    elif scheme == "normal":
+    elif scheme == "nematus" and matrix.shape[0] == matrix.shape[1]:
+        nn.init.orthogonal_(matrix)
+    elif scheme in ("normal", "nematus"):
         matrix.normal_(0, scale)
     elif scheme != "xavier_uniform":
-        raise UserError(f"init.scheme={scheme} is unknown: use xavier_uniform, uniform or normal.")
+        raise UserError(
+            f"init.scheme={scheme} is unknown: use xavier_uniform, uniform, normal or nematus."
+        )
     elif role.kind == EMBEDDINGS:
         matrix.normal_(0, 1 / math.sqrt(matrix.shape[1]))
     else:
@@ -60,7 +69,7 @@ def _expand(apply_to: Sequence[str], known: set[str]) -> set[str]:
         if name == "all":
             wanted |= known
         elif name == "matrices":
-            wanted |= known - {EMBEDDINGS}
+            wanted |= known - NO_MATRICES
         elif name in known:
             wanted.add(name)
         else:

@@ -1,8 +1,10 @@
 """What training, search and scoring ask of a model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -49,3 +51,8 @@ class Seq2Seq(nn.Module, ABC):
     @abstractmethod
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix and vector to initialise, by parameter name."""
+
+    def compiled(self, forward: Callable) -> Callable:
+        """Returns `forward`, which calls this model, compiled; a model with a loop over positions
+        compiles what stands inside the loop instead."""
+        return torch.compile(forward, dynamic=True)

@@ -1,5 +1,5 @@
 """The subject of the paper: normalisation layers, one formula and several implementations each."""
 
-from normlab.norms.modules import LayerNorm, NoNorm, PRMSNorm, RMSNorm
+from normlab.norms.modules import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 
-__all__ = ["LayerNorm", "NoNorm", "PRMSNorm", "RMSNorm"]
+__all__ = ["L2Norm", "LayerNorm", "NoNorm", "PRMSNorm", "RMSNorm", "WeightNorm"]

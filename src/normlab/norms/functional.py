@@ -34,6 +34,13 @@ def prms_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float, k
     return _affine(a * torch.rsqrt(mean_square + eps), gain, bias).to(x.dtype)
 
 
+def l2_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """L2-Norm, Table 2: a / |a| * gain with |a| = sqrt(sum(a^2) + eps), RMSNorm over sqrt(n)."""
+    a = _statistics_dtype(x)
+    square = a.square().sum(-1, keepdim=True)
+    return _affine(a * torch.rsqrt(square + eps), gain, bias).to(x.dtype)
+
+
 def partial_size(n: int, p: float) -> int:
     """Returns k = ceil(n * p), at least 1, the number of inputs that pRMSNorm's RMS reads.
 

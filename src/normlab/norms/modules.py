@@ -122,6 +122,48 @@ class PRMSNorm(_AffineNorm):
         return f"{super().extra_repr()}, p={self.p}, k={self.k}"
 
 
+class L2Norm(_AffineNorm):
+    """L2-Norm (Table 2): RMSNorm without the factor sqrt(dim), reported not to work."""
+
+    def __init__(self, dim, eps=1e-6, gain=True, bias=False, impl="auto"):
+        super().__init__(dim, eps, gain, bias, impl)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.l2_norm(x, self.gain, self.bias, self.eps)
+
+
+class WeightNorm(nn.Module):
+    """WeightNorm (appendix): normalises weights, not activations, so as a layer it is the identity.
+
+    Salimans & Kingma 2016 (arXiv 1602.07868): every row w of a weight matrix, the weights of one
+    summed input, becomes g v / |v| with a learned length g and a learned direction v. Whoever has
+    built and initialised a model with this norm calls `reparameterise(model)` once.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+
+    @staticmethod
+    def reparameterise(model: nn.Module) -> None:
+        """Replaces the weight of every nn.Linear in `model` by g and v; its value stays.
+
+        These are all maps between layers, the attention score vector included. Embeddings, softmax
+        matrices and biases stay as they are. In the state dict a `weight` then is
+        `parametrizations.weight.original0` (g) and `original1` (v).
+        """
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.utils.parametrizations.weight_norm(module)
+
+    def implementation(self, device: torch.device) -> str:
+        """Returns "native": torch's operator computes the weights."""
+        return "native"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `x` itself."""
+        return x
+
+
 def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     # Outside autocast and with parameters in the input's dtype: torch then takes its fused kernel,
     # and the output keeps the input's dtype as in every other implementation.

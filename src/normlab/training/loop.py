@@ -141,7 +141,7 @@ class Objective:
         self.model, self.smoothing, self.device = model, settings.label_smoothing, device
         self.bf16 = settings.precision == "bf16"
         forward = self._features
-        self.features = torch.compile(forward, dynamic=True) if settings.compile else forward
+        self.features = model.compiled(forward) if settings.compile else forward
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns two sums over the batch's target tokens, in nats: smoothed loss and NLL."""

@@ -1,0 +1,1 @@
+"""What trained models look like inside: measurements beside loss and BLEU."""
