@@ -170,8 +170,9 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
     run.run(config, tmp_path / "r", [])
     loaded = run.load(tmp_path / "r", device="cpu")
     from normlab import schema
+    from normlab.build import load_data
 
-    corpus, _ = run.load_data(schema.check(config))
+    corpus, _ = load_data(schema.check(config))
     outputs = [run.one_line(text) for text in loaded.translate(corpus.test["test"].src)]
     assert outputs == lines_of(tmp_path / "r" / "hypotheses" / "test.txt")
     assert len(loaded.translate(["", "The dog sleeps.", "x " * 500])) == 3

@@ -1,34 +1,39 @@
 """The composition root: from a config to a trained, measured and scored model, and back.
 
-Besides train.py this is the only place that knows Hydra. Heavy imports stand inside the functions
-that need them, so that a config error is answered in about a second.
+Only train.py, this file, build.py and rundir.py know Hydra. Heavy imports stand inside the
+functions that need them, so that a config error is answered in about a second.
 """
 
 import errno
-import hashlib
-import inspect
-import json
 import logging
-import os
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from normlab import help, schema
+from normlab.build import (
+    autocast,
+    build_model,
+    build_optimizer,
+    device_name,
+    device_of,
+    implementation,
+    initialize_model,
+    load_data,
+    reparameterise,
+)
 from normlab.errors import UserError
+from normlab.rundir import claim, code_version, finished, identity, plain, record_config
+from normlab.training.reporter import Reporter
 from normlab.training.tracking import (
     Tracker,
-    flatten,
     truncate_metrics,
     wandb_settings,
     write_json,
@@ -43,18 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A finished or interrupted run may go on under other values of these; all else is its identity,
-# except what changes no number: where the cache lies, and what W&B calls the run.
-LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
-
-
-def _identity(*, _root_: DictConfig) -> str:
-    """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
-    config = _plain(_root_, resolve=False)
-    rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
-    del rest["data"]["cache_dir"]
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _help() -> str:
@@ -62,7 +56,7 @@ def _help() -> str:
     return help.text(Path(sys.argv[0]).parent / "conf").replace("$", "$$")
 
 
-OmegaConf.register_new_resolver("identity", _identity, replace=True)
+OmegaConf.register_new_resolver("identity", identity, replace=True)
 OmegaConf.register_new_resolver("help", _help, replace=True)
 
 
@@ -97,12 +91,12 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         if not summary_path.exists():
             write_json(summary_path, {"status": "failed", "error": f"UserError: {error}"})
         raise
-    resolved = _plain(OmegaConf.structured(config))
+    resolved = plain(OmegaConf.structured(config))
     claim(run_dir, resolved)
-    if (done := _finished(summary_path, run_dir, resolved)) is not None:
+    if (done := finished(run_dir, resolved)) is not None:
         log.info("This run is complete (%s); delete %s to repeat it.", done["status"], run_dir)
         return done
-    _record_config(run_dir, resolved, overrides)
+    record_config(run_dir, resolved, overrides)
     summary = _summary_head(config)
     try:
         _train_and_test(config, resolved, run_dir, summary)
@@ -127,7 +121,7 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     # threads inherit the setting from the one that makes them.
     torch.set_flush_denormal(True)
     settings = config.trainer
-    device = _device(settings.device)
+    device = device_of(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(settings.deterministic)
@@ -147,7 +141,7 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     prepared.tokenizer.save(str(run_dir / "tokenizer.json"))
     torch.manual_seed(config.seed)
     model = build_model(config, prepared.tokenizer.get_vocab_size())
-    _initialize(model, config)
+    initialize_model(model, config)
     model.to(device)
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     summary["norm_impl"] = implementation(model, device)
@@ -157,7 +151,7 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
         config.names.model, f"{summary['parameters']:,}", config.names.norm,
         summary["norm_impl"], summary["device"],
     )  # fmt: skip
-    optimizer = _optimizer(model, config)
+    optimizer = build_optimizer(model, config)
     schedule = {"inverse_sqrt": inverse_sqrt, "constant": constant}[config.schedule.name]
     learning_rate = partial(schedule, lr=config.schedule.lr, warmup=config.schedule.warmup)
 
@@ -185,7 +179,7 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
             run_dir, resolved, project=config.logger.project, group=config.logger.group,
             name=config.names.run, tags=tags,
         )  # fmt: skip
-    with Tracker(run_dir, wandb) as tracker, _Reporter(settings.max_steps) as report:
+    with Tracker(run_dir, wandb) as tracker, Reporter(settings.max_steps) as report:
         progress = train(
             model, optimizer, learning_rate, batches_of,
             evaluate=partial(_evaluate, model, prepared, corpus, settings, device),
@@ -235,7 +229,7 @@ def _evaluate(model, prepared, corpus, settings: schema.Trainer, device) -> dict
     from normlab.translation import mean_loss, translate
 
     was_training = model.training
-    with _autocast(settings, device):
+    with autocast(settings, device):
         loss, nll = mean_loss(
             model, prepared.dev, smoothing=settings.label_smoothing,
             batch_tokens=settings.batch_tokens, device=device,
@@ -276,7 +270,7 @@ def _test(model, prepared, corpus, config: schema.Config, run_dir: Path, device,
     results = {}
     for name, bitext in corpus.test.items():
         started = time.perf_counter()
-        with _autocast(settings, device):
+        with autocast(settings, device):
             hypotheses = translate(
                 model, prepared.tokenizer, prepared.test[name], beam=settings.test_beam,
                 length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
@@ -317,7 +311,7 @@ class Run:
         )
         if cut:
             log.warning("%d sentences were cut to %d subwords.", cut, self.config.data.max_len)
-        with _autocast(settings, self.device):
+        with autocast(settings, self.device):
             return translate(
                 self.model, self.tokenizer, data, beam=beam or settings.test_beam,
                 length_penalty=settings.length_penalty, batch_tokens=settings.batch_tokens,
@@ -331,7 +325,7 @@ class Run:
         check(self.model)
         _, prepared = load_data(self.config)
         settings = self.config.trainer
-        with _autocast(settings, self.device):
+        with autocast(settings, self.device):
             return hidden_statistics(
                 self.model, prepared.dev, batch_tokens=settings.batch_tokens, device=self.device
             )
@@ -349,93 +343,13 @@ def load(run_dir: Path | str, checkpoint: str = "best", device: str = "auto") ->
     path = run_dir / ".hydra" / "config.yaml"
     if not path.exists():
         raise UserError(f"{run_dir} is no run directory: {path} does not exist.")
-    config = schema.check(OmegaConf.create(_plain(OmegaConf.load(path))))
-    where = _device(device)
+    config = schema.check(OmegaConf.create(plain(OmegaConf.load(path))))
+    where = device_of(device)
     tokenizer = load_tokenizer(run_dir / "tokenizer.json")
     model = build_model(config, tokenizer.get_vocab_size())
     reparameterise(model)
     model.load_state_dict(load_checkpoint(run_dir / "checkpoints" / f"{checkpoint}.pt")["model"])
     return Run(model.to(where).eval(), tokenizer, config, where)
-
-
-def build_model(config: schema.Config, vocab: int) -> "Seq2Seq":
-    """Returns the model of `config` with the norm of `config`, not yet initialised."""
-    arguments = {key: value for key, value in config.norm.items() if key != "_target_"}
-    kind = get_class(config.norm["_target_"])
-    known = list(inspect.signature(kind).parameters)[1:]  # all but dim, which the model gives
-    if unknown := arguments.keys() - set(known):
-        raise UserError(
-            f"norm.{min(unknown)} is no argument of norm={config.names.norm}: "
-            f"it has {', '.join(known) or 'none'}."
-        )
-    norm = partial(kind, **arguments)
-    return _build(asdict(config.model), vocab=vocab, norm=norm)
-
-
-def reparameterise(model: "Seq2Seq") -> None:
-    """Re-parameterises the weights of `model` in place if its norm asks for it (weightnorm).
-
-    Comes after initialisation, which acts on the weights themselves, and before a checkpoint is
-    loaded, which holds what they were re-parameterised to.
-    """
-    hooks = {m.reparameterise for m in model.modules() if hasattr(m, "reparameterise")}
-    for hook in hooks:
-        hook(model)
-
-
-def load_data(config: schema.Config):
-    """Returns the corpus as text and as ids: (Corpus, Prepared)."""
-    from normlab.data.prepare import prepare
-
-    data = asdict(config.data)
-    del data["pool"]
-    sizes = {key: data.pop(key) for key in ("vocab_size", "max_len", "cache_dir")}
-    corpus = _build(data)
-    return corpus, prepare(corpus, **sizes)
-
-
-def implementation(model: "Seq2Seq", device: "torch.device") -> str:
-    """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
-    used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
-    return "+".join(sorted(used)) or "none"
-
-
-def claim(run_dir: Path, resolved: dict[str, Any]) -> None:
-    """Raises UserError when `run_dir` holds a run of another config; its files stay as they are."""
-    path = run_dir / ".hydra" / "config.yaml"
-    if not path.exists():
-        return
-    there = flatten(_plain(OmegaConf.load(path)))
-    here = flatten(resolved)
-    other = [
-        f"{key}={there.get(key)} (now {here.get(key)})"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-        and not key.startswith(("logger.", "names.run", "data.cache_dir"))
-        and key.removeprefix("trainer.") not in LIMITS
-    ]
-    if other:
-        shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if other[3:] else "")
-        raise UserError(
-            f"{run_dir} holds a run of another config: {shown}. Choose another hydra.run.dir, "
-            "or delete that one."
-        )
-
-
-def _finished(path: Path, run_dir: Path, resolved: dict[str, Any]) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    there = _plain(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
-    same = all(there["trainer"][key] == resolved["trainer"][key] for key in LIMITS)
-    return summary if same and summary["status"] in ("completed", "diverged") else None
-
-
-def _record_config(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
-    # Hydra's own copy is off (hydra.output_subdir): it would overwrite the config of the run that
-    # stands in this directory before anyone could compare the two.
-    write_text(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    write_text(run_dir / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
 
 
 def _summary_head(config: schema.Config) -> dict[str, Any]:
@@ -450,113 +364,9 @@ def _summary_head(config: schema.Config) -> dict[str, Any]:
         "precision": config.trainer.precision,
         "compile": config.trainer.compile,
         "steps": 0,
-        "commit": _commit(),
+        "commit": code_version(),
     }
-
-
-def _initialize(model, config: schema.Config) -> None:
-    from normlab.models.initialization import initialize
-
-    shifted = initialize(model, **asdict(config.init))
-    if config.init.mean:
-        log.info("Initial mean %g in %d weight matrices.", config.init.mean, len(shifted))
-    reparameterise(model)
-
-
-def _optimizer(model, config: schema.Config):
-    import torch
-
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    o = config.optimizer
-    # fused: one kernel for all parameters, on CPU too
-    return kinds[o.name](
-        model.parameters(), lr=config.schedule.lr, betas=tuple(o.betas), eps=o.eps,
-        weight_decay=o.weight_decay, fused=True,
-    )  # fmt: skip
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("trainer.device=cuda, but torch sees no GPU: use trainer.device=cpu.")
-    return torch.device(name)
-
-
-def device_name(device: "torch.device") -> str:
-    """Returns the device as a reader would name it: the GPU's model, or the CPU and its threads."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def _autocast(settings: schema.Trainer, device: "torch.device"):
-    import torch
-
-    return torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-
-
-def _build(node: dict[str, Any], **arguments: Any) -> Any:
-    """Returns what `node` describes; the mistake of a user inside it comes out as it is."""
-    try:
-        return instantiate(node, **arguments, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
 
 
 def _rounded(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _plain(config: Any, resolve: bool = True) -> dict[str, Any]:
-    """Returns a config as dicts, lists and numbers."""
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
-
-
-def _commit() -> str | None:
-    """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
-    here = Path(__file__).parent
-    try:
-        git = partial(
-            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+changes" if changed else "")
-
-
-class _Reporter:
-    """Tells a person how training goes: a progress bar on a terminal, log lines elsewhere."""
-
-    def __init__(self, max_steps: int | None):
-        self._total = max_steps
-
-    def __enter__(self):
-        from tqdm import tqdm
-
-        terminal = sys.stderr.isatty() and "NO_PROGRESS" not in os.environ
-        self._bar = tqdm(total=self._total, unit="step") if terminal else None
-        return self
-
-    def __exit__(self, *exception):
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, progress, metrics: dict[str, float]) -> None:
-        # Hidden statistics, 80 numbers, are for the file.
-        short = {k.split("/")[1]: v for k, v in metrics.items() if not k.startswith("hidden/")}
-        if self._bar is not None:
-            self._bar.n = progress.step
-            shown = {k: short[k] for k in ("loss", "grad_norm", "bleu") if k in short}
-            self._bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
-            return
-        values = "  ".join(f"{key} {value:.5g}" for key, value in short.items())
-        log.info("step %d  %s  %s", progress.step, next(iter(metrics)).split("/")[0], values)

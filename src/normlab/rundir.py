@@ -1,0 +1,85 @@
+"""Whose a run directory is: a run's identity is its config."""
+
+import hashlib
+import json
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from normlab.errors import UserError
+from normlab.training.tracking import flatten, write_text
+
+# A finished or interrupted run may go on under other values of these; all else is its identity,
+# except what changes no number: where the cache lies, and what W&B calls the run.
+LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
+
+
+def identity(*, _root_: DictConfig) -> str:
+    """Returns eight hex digits of everything that makes the run what it is, W&B's names aside."""
+    config = plain(_root_, resolve=False)
+    rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
+    del rest["data"]["cache_dir"]
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def claim(run_dir: Path, resolved: dict[str, Any]) -> None:
+    """Raises UserError when `run_dir` holds a run of another config; its files stay as they are."""
+    path = run_dir / ".hydra" / "config.yaml"
+    if not path.exists():
+        return
+    there = flatten(plain(OmegaConf.load(path)))
+    here = flatten(resolved)
+    other = [
+        f"{key}={there.get(key)} (now {here.get(key)})"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+        and not key.startswith(("logger.", "names.run", "data.cache_dir"))
+        and key.removeprefix("trainer.") not in LIMITS
+    ]
+    if other:
+        shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if other[3:] else "")
+        raise UserError(
+            f"{run_dir} holds a run of another config: {shown}. Choose another hydra.run.dir, "
+            "or delete that one."
+        )
+
+
+def finished(run_dir: Path, resolved: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the summary of a run that came to its end under these limits, or None."""
+    path = run_dir / "summary.json"
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    there = plain(OmegaConf.load(run_dir / ".hydra" / "config.yaml"))
+    same = all(there["trainer"][key] == resolved["trainer"][key] for key in LIMITS)
+    return summary if same and summary["status"] in ("completed", "diverged") else None
+
+
+def record_config(run_dir: Path, resolved: dict[str, Any], overrides: list[str]) -> None:
+    """Writes the resolved config and the overrides that led to it."""
+    # Hydra's own copy is off (hydra.output_subdir): it would overwrite the config of the run that
+    # stands in this directory before anyone could compare the two.
+    write_text(run_dir / ".hydra" / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
+    write_text(run_dir / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
+
+
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """Returns a config as dicts, lists and numbers."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=resolve))
+
+
+def code_version() -> str | None:
+    """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
+    here = Path(__file__).parent
+    try:
+        git = partial(
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
