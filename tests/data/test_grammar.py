@@ -9,35 +9,37 @@ import sys
 
 import pytest
 
-from normlab.data import grammar
-from normlab.data.grammar import (
+from normlab.data.grammar import distinct, generate, splits
+from normlab.data.grammar.choices import UNITS, name_it, random_clock, with_relative
+from normlab.data.grammar.clauses import clause, infinitive, question, statement, subordinate
+from normlab.data.grammar.lexicon import (
     ACC,
     ADJECTIVE,
     DAT,
-    DETERMINERS,
+    NAMES,
     NOM,
     NOUN,
-    SUBJECT_PRONOUNS,
+    PHRASES,
     VERBS,
     Phrase,
+    Verb,
+)
+from normlab.data.grammar.phrases import (
+    DETERMINERS,
+    RELATIVE,
+    SUBJECT_PRONOUNS,
+    NounPhrase,
     cardinal,
-    clause,
     counting,
-    distinct,
-    generate,
     genitive,
-    infinitive,
     name,
     noun_phrase,
     preposition,
-    question,
-    splits,
-    statement,
-    subordinate,
 )
+from normlab.data.grammar.sentences import sentence, written
 
 
-def phrase(determiner: str, *words: str, plural: bool = False) -> grammar.NounPhrase:
+def phrase(determiner: str, *words: str, plural: bool = False) -> NounPhrase:
     """phrase("the", "old", "man"): the last word is the noun."""
     adjectives = [ADJECTIVE[word] for word in words[:-1]]
     return noun_phrase(DETERMINERS[determiner], NOUN[words[-1]], *adjectives, plural=plural)
@@ -101,7 +103,7 @@ def test_a_full_corpus_repeats_no_sentence_and_its_splits_share_none() -> None:
 def test_no_source_has_two_translations_anywhere_in_the_grammar() -> None:
     rng, known = random.Random(11), {}
     for _ in range(20_000):
-        english, german = grammar.sentence(rng)
+        english, german = sentence(rng)
         assert known.setdefault(english, german) == german
 
 
@@ -114,12 +116,12 @@ def test_every_sentence_is_written_as_a_sentence() -> None:
 
 def test_german_nouns_are_capitalised_and_nothing_else_in_the_middle() -> None:
     nouns = {form for noun in NOUN.values() for number in noun.de for form in number}
-    proper = {city.de for city in grammar.PHRASES["city"]} | set(grammar.NAMES)
-    proper |= {f"{word}s" for word in grammar.NAMES}
+    proper = {city.de for city in PHRASES["city"]} | set(NAMES)
+    proper |= {f"{word}s" for word in NAMES}
     times = {p.de for key in ("weekday", "past", "present", "perfect", "future")
-             for p in grammar.PHRASES[key]}  # fmt: skip
+             for p in PHRASES[key]}  # fmt: skip
     others = {word for time in times for word in time.split()}
-    others |= {unit.de for unit in grammar.UNITS} | {"Uhr", "Viertel", "Jahr", "Jahre", "Euro"}
+    others |= {unit.de for unit in UNITS} | {"Uhr", "Viertel", "Jahr", "Jahre", "Euro"}
     for _, german in generate(2000, seed=6):
         for word in re.findall(r"[\w']+", german)[1:]:
             assert word[0].islower() or word.isdigit() or word in nouns | proper | others, german
@@ -188,7 +190,7 @@ def test_a_repeated_translation_is_dropped_as_well_as_a_repeated_source() -> Non
     ],
 )  # fmt: skip
 def test_noun_phrases_agree_in_gender_number_and_case(
-    given: grammar.NounPhrase, english: str, german: tuple[str, ...]
+    given: NounPhrase, english: str, german: tuple[str, ...]
 ) -> None:
     assert (given.en, given.de) == (english, german)
 
@@ -280,7 +282,7 @@ def test_the_infinitive_takes_zu_inside_a_separable_verb() -> None:
 
 
 def test_verbs_agree_with_their_subject() -> None:
-    def german(verb: grammar.Verb, tense: str) -> list[str]:
+    def german(verb: Verb, tense: str) -> list[str]:
         return [statement(clause(s, verb, tense)).de for s in (SPEAKER, HE, WE, THEY)]
 
     assert german(VERBS["intransitive"]["sleep"], "present") == [
@@ -374,7 +376,7 @@ def test_comparison() -> None:
 def test_pronouns_for_things_take_the_gender_of_the_german_noun() -> None:
     for noun, subject, accusative in (("table", "er", "ihn"), ("lamp", "sie", "sie"),
                                       ("book", "es", "es")):  # fmt: skip
-        forms = grammar.name_it(NOUN[noun].gender).de
+        forms = name_it(NOUN[noun].gender).de
         assert (forms[NOM], forms[ACC]) == (subject, accusative)
 
 
@@ -382,20 +384,20 @@ def test_pronouns_for_things_take_the_gender_of_the_german_noun() -> None:
     ("gender", "forms"), [("m", "den dem"), ("f", "die der"), ("p", "die denen")]
 )
 def test_relative_pronouns(gender: str, forms: str) -> None:
-    assert " ".join(grammar.RELATIVE[gender][ACC:]) == forms
+    assert " ".join(RELATIVE[gender][ACC:]) == forms
 
 
 def test_a_relative_clause_stands_between_commas_with_its_verb_last() -> None:
     rng = random.Random(0)
     for _ in range(200):
-        given = grammar.with_relative(rng, OLD_MAN)
+        given = with_relative(rng, OLD_MAN)
         assert re.match(r"the old man (who|whom|with whom) ", given.en)
         assert re.fullmatch(r"den alten Mann, (mit )?(der|den|dem) .*,", given.de[ACC])
 
 
 def test_half_past_two_is_halb_drei() -> None:
     rng = random.Random(0)
-    seen = dict(grammar.random_clock(rng) for _ in range(500))
+    seen = dict(random_clock(rng) for _ in range(500))
     assert seen["at half past two"] == "um halb drei"
     assert seen["at half past twelve"] == "um halb eins"
     assert seen["at one o'clock"] == "um ein Uhr"
@@ -411,4 +413,4 @@ def test_half_past_two_is_halb_drei() -> None:
     ],
 )
 def test_commas_are_merged_when_a_sentence_is_written(text: str, expected: str) -> None:
-    assert grammar.written(text) == expected
+    assert written(text) == expected
