@@ -53,7 +53,10 @@ def grammar(
 
     from normlab.data.grammar import splits  # its lexicon is read on import, for this only
 
-    pairs_of = splits(train, dev, test, seed)
+    try:
+        pairs_of = splits(train, dev, test, seed)
+    except ValueError as error:
+        raise UserError(f"data=grammar: {error}.") from error
 
     def bitext(name: str) -> Bitext:
         english = [pair[0] for pair in pairs_of[name]]
