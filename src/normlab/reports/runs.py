@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from normlab.errors import UserError
+
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,25 @@ class Run:
     path: Path
     summary: dict[str, Any]
     metrics: list[dict[str, Any]]
+    config: dict[str, Any]
+
+    def value(self, key: str) -> Any:
+        """Returns `key` of the summary or else of the config: "test.NAME.bleu", "init.apply_to".
+
+        Raises UserError when neither has it.
+        """
+        for tree in (self.summary, self.config):
+            found: Any = tree
+            for part in key.split("."):
+                found = found.get(part, _MISSING) if isinstance(found, dict) else _MISSING
+            if found is not _MISSING:
+                return found
+        raise UserError(f"{self.path} has no {key}, neither in its summary nor in its config.")
+
+    def last(self, key: str) -> float | None:
+        """Returns the last finite value of metric `key`, or None."""
+        values = self.curve(key)[1]
+        return values[-1] if values else None
 
     def curve(self, key: str, against: str = "step") -> tuple[list[float], list[float]]:
         """Returns x (`step` or `time`) and y of metric `key`, where it was logged and finite."""
@@ -29,4 +52,10 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path} holds no finished run: {summary} does not exist.")
     lines = (path / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
     metrics = [json.loads(line) for line in lines if line]
-    return Run(path, json.loads(summary.read_text(encoding="utf-8")), metrics)
+    config = path / ".hydra" / "config.yaml"
+    return Run(
+        path,
+        json.loads(summary.read_text(encoding="utf-8")),
+        metrics,
+        yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {},
+    )

@@ -1,0 +1,29 @@
+"""Prints a table of runs: `scripts/table.py runs/sweep/* --rows init.apply_to --value dev/nll`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from normlab.errors import UserError
+from normlab.reports.runs import read_run
+from normlab.reports.tables import pivot
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dirs", nargs="+", type=Path)
+    parser.add_argument("--rows", default="init_mean", help="a key of summary or config")
+    parser.add_argument("--columns", default="norm", help="a key of summary or config")
+    parser.add_argument("--value", default="best_dev_bleu", help="such a key, or a metric's")
+    args = parser.parse_args()
+    try:
+        runs = [read_run(path) for path in args.run_dirs if (path / "summary.json").exists()]
+        if not runs:
+            raise UserError("none of these directories holds a finished run.")
+        print(pivot(runs, args.rows, args.columns, args.value))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Tables of runs: means over seeds, and no run dropped."""
+
+import json
+
+import pytest
+
+from normlab.errors import UserError
+from normlab.reports.runs import read_run
+from normlab.reports.tables import pivot
+
+
+def write_run(folder, norm, apply_to, bleu, status="completed", nll=()):
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps({"init": {"apply_to": apply_to}}))
+    (folder / "summary.json").write_text(
+        json.dumps({"norm": norm, "status": status, "best_dev_bleu": bleu})
+    )
+    lines = [json.dumps({"step": i, "time": 1.0, "dev/nll": value}) for i, value in enumerate(nll)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    return read_run(folder)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [
+        write_run(tmp_path / "1", "layernorm", ["all"], 10.0, nll=[4.0, 3.0]),
+        write_run(tmp_path / "2", "layernorm", ["all"], 14.0, nll=[5.0, 4.0, None]),
+        write_run(tmp_path / "3", "rmsnorm", ["all"], 0.0, status="diverged"),
+        write_run(tmp_path / "4", "rmsnorm", ["all"], 8.0),
+        write_run(tmp_path / "5", "layernorm", [], 20.0),
+        write_run(tmp_path / "6", "none", [], None, status="failed"),
+    ]
+
+
+def test_seeds_share_a_cell_and_every_run_is_shown(runs):
+    assert pivot(runs, "init.apply_to", "norm", "best_dev_bleu").split("\n") == [
+        "| init.apply_to | layernorm | rmsnorm | none |",
+        "|---|---|---|---|",
+        "| all | 12.00 ± 2.83 (n=2) | 8.00 (n=1), 1 diverged | not run |",
+        "| nothing | 20.00 (n=1) | not run | 1 failed |",
+    ]
+
+
+def test_a_metric_means_its_last_finite_record(runs):
+    assert "| 3.50 ± 0.71 (n=2) |" in pivot(runs[:2], "init.apply_to", "norm", "dev/nll")
+
+
+def test_an_unknown_key_is_named(runs):
+    with pytest.raises(UserError, match=r"has no init\.men"):
+        pivot(runs, "init.men", "norm", "best_dev_bleu")
