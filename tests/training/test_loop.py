@@ -195,6 +195,8 @@ def test_patience_counts_evaluations_without_a_better_bleu(tmp_path):
     assert (outcome.progress.best_bleu, outcome.progress.best_step) == (3.0, 10)
     best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)
     assert best["step"] == 10
+    last = Checkpoints(tmp_path / "checkpoints").load_last()
+    assert last["progress"]["step"] == 20
 
 
 def test_a_larger_limit_continues_a_finished_run(tmp_path):

@@ -92,7 +92,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             window.add(loss, nll, grad_norm, n_tokens)
 
-            last = _limit_reached(settings, progress, clock.seconds)
+            last = _limit_reached(settings, progress, window.seconds + clock.seconds)
             to_log = last or progress.step % settings.log_every == 0
             to_evaluate = last or progress.step % settings.eval_every == 0
             to_save = last or progress.step % settings.checkpoint_every == 0
@@ -124,8 +124,9 @@ def train(
                 tracker.log(progress.step, progress.seconds + window.seconds, metrics)
                 _note_best(progress, metrics, model, checkpoints)
                 on_metrics(progress, metrics)
+                last = last or _limit_reached(settings, progress, 0)  # patience may have ended
             # save
-            if to_save or stop:
+            if to_save or stop or last:
                 save(checkpoints, model, optimizer, progress, window)
             if stop and not last:
                 progress.status = "interrupted"
