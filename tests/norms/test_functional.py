@@ -111,3 +111,13 @@ def test_zero_rows_stay_zero_and_have_finite_gradients(name):
     y.sum().backward()
     assert torch.equal(y, torch.zeros_like(y))
     assert x.grad.isfinite().all()
+
+
+def test_layernorm_ignores_a_constant_added_to_the_matrix_before_it_and_rmsnorm_does_not():
+    """Table 1, re-centring the weight matrix: init.mean on the matrix that a norm follows."""
+    weight = torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    x = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    plain, shifted = x @ weight.T, x @ (weight + 0.2).T
+    torch.testing.assert_close(NORMS["layernorm"](shifted), NORMS["layernorm"](plain))
+    for name in ("rmsnorm", "prmsnorm"):
+        assert not torch.allclose(NORMS[name](shifted), NORMS[name](plain), atol=0.05)
