@@ -30,7 +30,14 @@ from normlab.build import (
     reparameterise,
 )
 from normlab.errors import UserError
-from normlab.rundir import claim, code_version, finished, identity, plain, record_config
+from normlab.rundir import (
+    claim,
+    code_version,
+    finished,
+    identity,
+    plain,
+    record_config,
+)
 from normlab.training.reporter import Reporter
 from normlab.training.tracking import (
     Tracker,

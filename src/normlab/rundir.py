@@ -7,6 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.errors import UserError
@@ -23,6 +27,25 @@ def identity(*, _root_: DictConfig) -> str:
     rest = {key: config[key] for key in config if key not in ("hydra", "names", "logger")}
     del rest["data"]["cache_dir"]
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
+    """Returns the run directory of every job of the sweep that `overrides` describe, in order.
+
+    `conf` is the configuration folder; `overrides` are train.py's, with a sweep of experiments/ or
+    comma-separated values among them.
+    """
+    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+        params = compose("train", overrides, return_hydra_config=True).hydra.sweeper.params or {}
+        parse = OverridesParser.create().parse_overrides
+        arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
+        directories = []
+        for job in BasicSweeper.split_arguments(arguments, None)[0]:
+            config = compose("train", job, return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            sweep = config.hydra.sweep
+            directories.append(Path(sweep.dir) / sweep.subdir)
+    return directories
 
 
 def claim(run_dir: Path, resolved: dict[str, Any]) -> None:

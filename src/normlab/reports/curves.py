@@ -49,8 +49,12 @@ def draw(axes: Any, runs: Sequence[Run], key: str, against: str = "step") -> Non
         label = f"{norm}, mean {mean:g}" if several_means else norm
         ends.append((y.mean(0)[-1], x[-1], label, colour))
     _label_ends(axes, ends)
-    axes.set_xlabel("training minutes" if against == "time" else "step")
-    axes.set_title(key, loc="left", fontsize=10)
+    _finish(axes, key, "training minutes" if against == "time" else "step")
+
+
+def _finish(axes: Any, title: str, x: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
@@ -68,7 +72,43 @@ def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
 
 
 def figure(runs: Sequence[Run], keys: Sequence[str], against: str, path: Path) -> None:
-    """Writes one panel a key, side by side, to `path` as SVG and PNG (its suffix is replaced)."""
+    """Writes one panel of curves a key, side by side, to `path` as SVG and PNG."""
+    curves_figure([("", runs, key, against) for key in keys], path)
+
+
+Panel = tuple[str, Sequence[Run], str, str]  # title, runs, y, x
+
+
+def curves_figure(panels: Sequence[Panel], path: Path) -> None:
+    """Writes a panel of training curves each (x: step or time) to `path`.svg and `path`.png."""
+    _write(panels, draw, path)
+
+
+def parameter_figure(panels: Sequence[Panel], path: Path) -> None:
+    """Writes panels of results against a config key each (x: init.mean, norm.p, ...)."""
+    _write(panels, draw_parameter, path)
+
+
+def draw_parameter(axes: Any, runs: Sequence[Run], key: str, x: str) -> None:
+    """Draws result `key` against config key `x`, a line a norm, a band over seeds."""
+    norms: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        if (value := run.measure(key)) is not None:
+            norms.setdefault(run.summary["norm"], {}).setdefault(run.value(x), []).append(value)
+    ends = []
+    for norm, points in norms.items():
+        xs = sorted(points)
+        mean = np.array([np.mean(points[at]) for at in xs])
+        colour = COLOURS.get(norm, OTHER)
+        axes.plot(xs, mean, "o-", color=colour, linewidth=1.8, markersize=4)
+        low, high = ([f(points[at]) for at in xs] for f in (min, max))
+        axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
+        ends.append((mean[-1], xs[-1], f" {norm}", colour))
+    _label_ends(axes, ends)
+    _finish(axes, key, x)
+
+
+def _write(panels: Sequence[Panel], draw_panel: Any, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -76,9 +116,15 @@ def figure(runs: Sequence[Run], keys: Sequence[str], against: str, path: Path) -
 
     # No date and no random ids in the SVG: the same runs give the same bytes.
     plt.rcParams.update({"svg.hashsalt": "normlab", "font.size": 9})
-    fig, panels = plt.subplots(1, len(keys), figsize=(4.6 * len(keys), 3.2), squeeze=False)
-    for axes, key in zip(panels[0], keys, strict=True):
-        draw(axes, runs, key, against)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
+    for place, (title, runs, key, x) in zip(axes.flat, panels, strict=False):
+        draw_panel(place, runs, key, x)
+        if title:
+            place.set_title(f"{title}: {key}", loc="left", fontsize=10)
+    for place in list(axes.flat)[len(panels) :]:
+        place.axis("off")
     fig.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path.with_suffix(".svg"), metadata={"Date": None})

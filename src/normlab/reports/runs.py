@@ -34,6 +34,22 @@ class Run:
                 return found
         raise UserError(f"{self.path} has no {key}, neither in its summary nor in its config.")
 
+    def matches(self, selection: dict[str, Any]) -> bool:
+        """Returns whether every key of `selection` has that value in this run."""
+        return all(_same(self.value(key), value) for key, value in selection.items())
+
+    def measure(self, key: str) -> float | None:
+        """Returns the result called `key`: of the summary, or the last record of that metric.
+
+        None when the run has none (yet). A diverged run has BLEU 0 and no loss.
+        """
+        status = self.summary["status"]
+        if status == "diverged" and "bleu" in key:
+            return 0.0
+        if status != "completed":
+            return None
+        return self.last(key) if "/" in key else self.summary.get(key)
+
     def last(self, key: str) -> float | None:
         """Returns the last finite value of metric `key`, or None."""
         values = self.curve(key)[1]
@@ -45,12 +61,17 @@ class Run:
         return [x for x, _ in points], [y for _, y in points]
 
 
+def _same(x: Any, y: Any) -> bool:
+    return list(x) == list(y) if isinstance(x, list | tuple) else x == y
+
+
 def read_run(path: Path) -> Run:
     """Returns the run in `path`. Raises UserError when it holds no summary."""
     summary = path / "summary.json"
     if not summary.exists():
         raise UserError(f"{path} holds no finished run: {summary} does not exist.")
-    lines = (path / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+    records = path / "metrics.jsonl"
+    lines = records.read_text(encoding="utf-8").split("\n") if records.exists() else []
     metrics = [json.loads(line) for line in lines if line]
     config = path / ".hydra" / "config.yaml"
     return Run(

@@ -1,0 +1,121 @@
+"""Runs what is missing of an experiment, then reports it: `scripts/reproduce.py table4`.
+
+Finished runs are not repeated, interrupted ones resume. Further arguments are overrides of
+train.py: `scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the
+root of the repository.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from normlab.errors import UserError
+from normlab.reports.experiments import load, load_all
+from normlab.reports.report import write_index, write_report
+
+ENDED = ("completed", "diverged")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="a folder of experiments/")
+    parser.add_argument("--scale", default="smoke", help="smoke (default), multi30k, paper, ...")
+    parser.add_argument("--launcher", default="basic", choices=("basic", "joblib", "slurm"))
+    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    args, overrides = parser.parse_known_args()
+    try:
+        sys.exit(reproduce(args, overrides))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
+    """Runs the sweep and writes its report; returns the exit code of the sweep."""
+    experiment = load(args.name, args.experiments)
+    sweep = experiment.sweep(args.scale)
+    if wrong := [override for override in overrides if "=" not in override]:
+        raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
+    if not Path("train.py").exists():
+        raise UserError("start this in the root of the repository, where train.py is.")
+    overrides = [f"+{args.name}={args.scale}", *overrides]
+    code = run_sweep(overrides, args.launcher, sweep.folder)
+    if folder := write_report(experiment, args.scale, args.results):
+        print(f"wrote {folder / 'table.md'}")
+    print(f"wrote {write_index(load_all(args.experiments), args.results)}")
+    return code
+
+
+def run_sweep(overrides: list[str], launcher: str, folder: Path) -> int:
+    """Runs the sweep in train.py and shows how far it is; returns its exit code."""
+    import normlab.run  # noqa: F401 - registers the resolvers of the config
+    from normlab.rundir import sweep_directories
+
+    jobs = sweep_directories(Path("conf"), overrides)
+    before = sum(status(job) in ENDED for job in jobs)
+    if before == len(jobs):
+        print(f"all {len(jobs)} runs are there; nothing to train.")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "reproduce.log"
+    command = [sys.executable, "train.py", *overrides]
+    command += [f"hydra/launcher={launcher}"] * (launcher != "basic")
+    started = time.monotonic()
+    shown = ""
+    with open(log, "a") as output:
+        sweep = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while sweep.poll() is None:
+                shown = show(progress(jobs, before, time.monotonic() - started), shown)
+                time.sleep(1)
+        except KeyboardInterrupt:
+            sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
+    show(progress(jobs, before, time.monotonic() - started), shown, last=True)
+    for job in jobs:
+        if status(job) == "failed":
+            error = json.loads((job / "summary.json").read_text())["error"]
+            print(f"failed: {job}: {error}")
+    if sweep.returncode:
+        print(f"the sweep ended with exit code {sweep.returncode}; its log is {log}")
+    return sweep.returncode
+
+
+def status(job: Path) -> str:
+    """Returns the status in a run's summary, "running" while it trains, "left" before."""
+    summary = job / "summary.json"
+    if summary.exists():
+        return json.loads(summary.read_text())["status"]
+    return "running" if job.exists() else "left"
+
+
+def progress(jobs: list[Path], before: int, seconds: float) -> str:
+    """Returns the progress line; the estimate is by the runs that ended in this call."""
+    states = [status(job) for job in jobs]
+    done = sum(state in ENDED for state in states)
+    line = f"{done} of {len(jobs)} runs done, {states.count('running')} running"
+    if failed := states.count("failed"):
+        line += f", {failed} failed"
+    left = len(jobs) - done - failed
+    if done > before and left:
+        minutes = seconds / (done - before) * left / 60
+        line += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+    return line
+
+
+def show(line: str, shown: str, last: bool = False) -> str:
+    """Prints `line` in place on a terminal, elsewhere only when it changed; returns it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{line}" + "\n" * last)
+        sys.stderr.flush()
+    elif line != shown:
+        print(line, file=sys.stderr)
+    return line
+
+
+if __name__ == "__main__":
+    main()

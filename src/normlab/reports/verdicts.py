@@ -1,0 +1,124 @@
+"""Verdicts: what the runs say of a claim, by the rule that its experiment states.
+
+Every rule gives `reproduced`, `contradicted` or, when the data decide neither, `not reproduced`.
+`not run yet` stands until every group of runs that the rule reads has MIN_SEEDS ended runs.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from normlab.errors import UserError
+from normlab.reports.experiments import Cell, Claim
+from normlab.reports.runs import Run
+from normlab.reports.statistics import difference, paired
+
+REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
+UNDECIDED, NOT_RUN = "not reproduced", "not run yet"
+MIN_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a claim, and the numbers it rests on in words."""
+
+    verdict: str
+    evidence: str = ""
+
+
+def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    """Returns the verdict of `claim` on the runs of a sweep.
+
+    Rules: `greater` (a - b is above the margin), `equal` (a - b lies within ± margin), `below` (every
+    run of a is at or below the limit), `diverges` (every run of a has a non-finite loss), `flat` (the
+    means over `by` lie within the margin). Differences are paired by seed; their bootstrap 95 %
+    interval over seeds has to clear the margin. Raises UserError for an unknown rule.
+    """
+    rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
+             "flat": _flat, "": _untestable}  # fmt: skip
+    if claim.rule not in rules:
+        raise UserError(f"claim {claim.text!r} has no rule {claim.rule!r}: choose from {[*rules]}.")
+    return rules[claim.rule](claim, runs)
+
+
+def _untestable(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    return Verdict(NOT_RUN)
+
+
+def _greater(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    result = _difference(claim, runs)
+    if isinstance(result, Verdict):
+        return result
+    evidence = f"{_name(claim.a)} - {_name(claim.b)}: {claim.metric} {result}"
+    if result.low > claim.margin:
+        return Verdict(REPRODUCED, evidence)
+    return Verdict(CONTRADICTED if result.high < -claim.margin else UNDECIDED, evidence)
+
+
+def _equal(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    result = _difference(claim, runs)
+    if isinstance(result, Verdict):
+        return result
+    evidence = f"{_name(claim.a)} - {_name(claim.b)}: {claim.metric} {result}"
+    if -claim.margin <= result.low and result.high <= claim.margin:
+        return Verdict(REPRODUCED, evidence)
+    outside = result.low > claim.margin or result.high < -claim.margin
+    return Verdict(CONTRADICTED if outside else UNDECIDED, evidence)
+
+
+def _below(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    values = [v for run in _select(runs, claim.a) if (v := run.measure(claim.metric)) is not None]
+    evidence = f"{_name(claim.a)}: {claim.metric} {', '.join(f'{v:.2f}' for v in values)}"
+    return _all_or_none([value <= claim.limit for value in values], evidence)
+
+
+def _diverges(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    ended = [run.summary["status"] for run in _select(runs, claim.a)]
+    diverged = [status == "diverged" for status in ended if status in ("completed", "diverged")]
+    evidence = f"{_name(claim.a)}: {sum(diverged)} of {len(diverged)} runs diverged"
+    return _all_or_none(diverged, evidence)
+
+
+def _flat(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
+    groups: dict[Any, list[float]] = {}
+    for run in _select(runs, claim.a):
+        groups.setdefault(str(run.value(claim.by)), [])
+        if (value := run.measure(claim.metric)) is not None:
+            groups[str(run.value(claim.by))].append(value)
+    if len(groups) < 2 or min(map(len, groups.values())) < MIN_SEEDS:
+        return Verdict(NOT_RUN)
+    means = {key: statistics.mean(values) for key, values in groups.items()}
+    spread = max(means.values()) - min(means.values())
+    evidence = f"{claim.metric} by {claim.by}: " + ", ".join(
+        f"{k}: {m:.2f}" for k, m in means.items()
+    )
+    return Verdict(REPRODUCED if spread <= claim.margin else CONTRADICTED, evidence)
+
+
+def _difference(claim: Claim, runs: dict[Cell, list[Run]]) -> Any:
+    pairs = paired(_select(runs, claim.a), _select(runs, claim.b), claim.metric)
+    if len(pairs) < MIN_SEEDS:
+        return Verdict(NOT_RUN, f"{len(pairs)} of at least {MIN_SEEDS} pairs of seeds")
+    return difference(pairs)
+
+
+def _all_or_none(holds: Sequence[bool], evidence: str) -> Verdict:
+    if len(holds) < MIN_SEEDS:
+        return Verdict(NOT_RUN, f"{len(holds)} of at least {MIN_SEEDS} runs")
+    if all(holds):
+        return Verdict(REPRODUCED, evidence)
+    return Verdict(UNDECIDED if any(holds) else CONTRADICTED, evidence)
+
+
+def _select(runs: dict[Cell, list[Run]], selection: dict[str, Any]) -> list[Run]:
+    return [run for cell in runs.values() for run in cell if run.matches(selection)]
+
+
+def _name(selection: dict[str, Any]) -> str:
+    return " ".join(str(value) if key == "norm" else f"{key}={_short(value)}"
+                    for key, value in selection.items()) or "all runs"  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    return "+".join(value) or "nothing" if isinstance(value, list | tuple) else str(value)
