@@ -175,9 +175,9 @@ def _footnotes(experiment: Experiment, sweep: Sweep, runs: Sequence[Run]) -> lis
         f"    {shlex.join(command)}",
         "",
         f"torch {_set(runs, 'torch')}; commit {_set(runs, 'commit')}. Mean ± standard deviation",
-        "over seeds; Δ is paired by seed, with a bootstrap interval over seeds and the p-value of an",
-        "exact sign-flip test. A diverged run has BLEU 0. Runs of a sweep may share a machine: their",
-        "seconds are no benchmark. Every run is in [runs.csv](runs.csv).",
+        "over seeds; Δ is paired by seed, with a bootstrap interval over seeds and the p-value of",
+        "an exact sign-flip test. A diverged run has BLEU 0. Runs of a sweep may share a machine:",
+        "their seconds are no benchmark. Every run is in [runs.csv](runs.csv).",
     ]
 
 
