@@ -1,0 +1,407 @@
+// LayerNorm, RMSNorm and pRMSNorm on CPU, forward and backward, each in two passes over a row.
+//
+// One kernel serves all three. With mu the mean (0 unless `centre`) and r the reciprocal root of
+// mean((x - mu)^2 over the first k inputs) + eps:
+//   y  = (x - mu) r gain + bias
+//   dx = r w - [centre] (r / n) sum(w) - [j < k] (x - mu) (r^3 / k) sum(w (x - mu)),  w = gain dy
+// RMSNorm is k = n, pRMSNorm k = ceil(n p) (Zhang & Sennrich 2019, Eq. 4 and section 5); LayerNorm
+// is k = n with `centre`. Only mu and r are saved. Rows are cut into chunks by their number alone,
+// never by the number of threads: gain gradients are summed in one order, so results repeat bit by
+// bit on any machine of the same instruction set.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <tuple>
+#include <vector>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+using at::Tensor;
+using OptTensor = std::optional<Tensor>;
+
+template <typename T>
+struct Acc {
+  using type = float;
+};
+template <>
+struct Acc<double> {
+  using type = double;
+};
+
+constexpr int64_t kChunk = 32768;  // inputs worth a thread's while
+
+int64_t chunk_count(int64_t rows, int64_t n) {
+  return std::max<int64_t>(1, std::min<int64_t>({rows, 64, rows * n / kChunk}));
+}
+
+// Calls f(chunk, first row, last row + 1) for every chunk, in parallel when there are several.
+template <typename F>
+void for_chunks(int64_t rows, int64_t chunks, const F& f) {
+  auto range = [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) f(c, rows * c / chunks, rows * (c + 1) / chunks);
+  };
+  if (chunks == 1) return range(0, 1);
+  at::parallel_for(0, chunks, 1, range);
+}
+
+// Rows whose output is too large for the caches anyway are written past them: a plain store would
+// first read the line it overwrites. The row is built in `buffer`, which stays in the L1 cache.
+constexpr int64_t kStreamBytes = 6 << 20;
+
+void stream(void* to, const void* from, int64_t bytes) {
+#ifdef __SSE2__
+  if (reinterpret_cast<uintptr_t>(to) % 16 == 0 && bytes % 16 == 0) {
+    auto* out = static_cast<__m128i*>(to);
+    const auto* in = static_cast<const __m128i*>(from);
+    for (int64_t i = 0; i < bytes / 16; ++i) _mm_stream_si128(out + i, _mm_loadu_si128(in + i));
+    return;
+  }
+#endif
+  std::memcpy(to, from, bytes);
+}
+
+// Writes rows of n values of type T, each built in place or in a buffer that is streamed out.
+template <typename T>
+struct RowWriter {
+  T* out;
+  int64_t n;
+  std::vector<T> buffer;
+  RowWriter(T* out, int64_t rows, int64_t n)
+      : out(out), n(n), buffer(rows * n * sizeof(T) >= kStreamBytes ? n : 0) {}
+  T* row(int64_t i) { return buffer.empty() ? out + i * n : buffer.data(); }
+  void done(int64_t i) {
+    if (!buffer.empty()) stream(out + i * n, buffer.data(), n * sizeof(T));
+  }
+};
+
+struct Forward {
+  const void *x, *residual;
+  void *sum, *y;
+  const void *gain, *bias;
+  void *r, *mean;  // mean: null unless centred
+  double eps;
+  int64_t rows, n, k;
+};
+
+template <typename T, typename A, bool kCentre, bool kAdd>
+void forward_rows(const Forward& f, int64_t begin, int64_t end) {
+  const int64_t n = f.n, k = f.k;
+  const A* gain = static_cast<const A*>(f.gain);
+  const A* bias = static_cast<const A*>(f.bias);
+  RowWriter<T> writer(static_cast<T*>(f.y), f.rows, n);
+  for (int64_t row = begin; row < end; ++row) {
+    const T* a = static_cast<const T*>(f.x) + row * n;
+    if constexpr (kAdd) {
+      const T* b = static_cast<const T*>(f.residual) + row * n;
+      T* s = static_cast<T*>(f.sum) + row * n;
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) s[j] = static_cast<T>(A(a[j]) + A(b[j]));
+      a = s;
+    }
+    A mean = 0, square = 0;
+    if constexpr (kCentre) {
+#pragma omp simd reduction(+ : mean)
+      for (int64_t j = 0; j < n; ++j) mean += A(a[j]);
+      mean /= A(n);
+      static_cast<A*>(f.mean)[row] = mean;
+    }
+#pragma omp simd reduction(+ : square)
+    for (int64_t j = 0; j < k; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean);
+    const A r = A(1) / std::sqrt(square / A(k) + A(f.eps));
+    static_cast<A*>(f.r)[row] = r;
+    T* out = writer.row(row);
+    if (bias != nullptr) {
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j)
+        out[j] = static_cast<T>((A(a[j]) - mean) * r * gain[j] + bias[j]);
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) out[j] = static_cast<T>((A(a[j]) - mean) * r * gain[j]);
+    }
+    writer.done(row);
+  }
+}
+
+struct Backward {
+  const void *dy, *x, *gain, *r, *mean;
+  void *dx, *dgain, *dbias;  // dgain, dbias: (chunks, n); dbias null without a bias
+  int64_t rows, n, k;
+};
+
+template <typename T, typename A, bool kCentre, bool kPartial>
+void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end) {
+  const int64_t n = b.n;
+  const A* gain = static_cast<const A*>(b.gain);
+  std::vector<A> mask(kPartial ? n : 0, A(0));  // 1 where j < k: one loop vectorises, two do not
+  if (kPartial) std::fill_n(mask.begin(), b.k, A(1));
+  A* dgain = static_cast<A*>(b.dgain) + chunk * n;
+  A* dbias = b.dbias == nullptr ? nullptr : static_cast<A*>(b.dbias) + chunk * n;
+  RowWriter<T> writer(static_cast<T*>(b.dx), b.rows, n);
+  for (int64_t row = begin; row < end; ++row) {
+    const T* a = static_cast<const T*>(b.x) + row * n;
+    const T* d = static_cast<const T*>(b.dy) + row * n;
+    const A r = static_cast<const A*>(b.r)[row];
+    const A mean = kCentre ? static_cast<const A*>(b.mean)[row] : A(0);
+    A dot = 0, total = 0;
+#pragma omp simd reduction(+ : dot, total)
+    for (int64_t j = 0; j < n; ++j) {
+      const A w = gain[j] * A(d[j]);
+      dot += w * (A(a[j]) - mean);
+      if constexpr (kCentre) total += w;
+    }
+    const A slope = r * r * r * dot / A(b.k);
+    const A shift = r * total / A(n);
+    T* out = writer.row(row);
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+      const A v = A(a[j]) - mean, g = A(d[j]);
+      const A pull = kPartial ? v * slope * mask[j] : v * slope;
+      out[j] = static_cast<T>(r * gain[j] * g - shift - pull);
+      dgain[j] += g * v * r;
+    }
+    writer.done(row);
+    if (dbias != nullptr) {
+#pragma omp simd
+      for (int64_t j = 0; j < n; ++j) dbias[j] += A(d[j]);
+    }
+  }
+}
+
+// Calls f with a value of the C++ type of `type`.
+template <typename F>
+void with_type(at::ScalarType type, const F& f) {
+  switch (type) {
+    case at::kFloat: return f(float{});
+    case at::kDouble: return f(double{});
+    case at::kBFloat16: return f(at::BFloat16{});
+    case at::kHalf: return f(at::Half{});
+    default: TORCH_CHECK(false, "fused norms take fp32, fp64, bf16 and fp16, not ", type);
+  }
+}
+
+at::ScalarType acc_type(const Tensor& x) {
+  TORCH_CHECK(x.dim() > 0 && x.size(-1) > 0, "a norm needs a last dimension of at least 1");
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+Tensor gain_or_ones(const OptTensor& gain, int64_t n, at::ScalarType type) {
+  return gain ? gain->to(type).contiguous() : at::ones({n}, at::dtype(type));
+}
+
+void* address(const Tensor& t, int64_t row = 0) {
+  return static_cast<char*>(t.mutable_data_ptr()) + row * t.size(-1) * t.element_size();
+}
+
+// Fills y and returns the statistics: r (rows,), or r and mean (2, rows) with `centre`.
+template <bool kAdd>
+Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, const Tensor& y,
+                   const OptTensor& gain, const OptTensor& bias, double eps, int64_t k,
+                   bool centre) {
+  const auto type = acc_type(x);
+  const int64_t n = x.size(-1), rows = x.numel() / n;
+  TORCH_CHECK(0 < k && k <= n, "k must lie in 1 ... ", n, ", got ", k);
+  Tensor statistics = centre ? at::empty({2, rows}, x.options().dtype(type))
+                             : at::empty({rows}, x.options().dtype(type));
+  const Tensor g = gain_or_ones(gain, n, type);
+  const Tensor b = bias ? bias->to(type).contiguous() : Tensor();
+  const Forward f{x.const_data_ptr(), kAdd ? residual.const_data_ptr() : nullptr,
+                  kAdd ? address(sum) : nullptr, address(y), g.const_data_ptr(),
+                  bias ? b.const_data_ptr() : nullptr, address(statistics),
+                  centre ? address(statistics, 1) : nullptr, eps, rows, n, k};
+  with_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = typename Acc<T>::type;
+    for_chunks(rows, chunk_count(rows, n), [&](int64_t, int64_t begin, int64_t end) {
+      centre ? forward_rows<T, A, true, kAdd>(f, begin, end)
+             : forward_rows<T, A, false, kAdd>(f, begin, end);
+    });
+  });
+  return statistics;
+}
+
+// x (..., n) -> y like x, statistics (rows,) or (2, rows)
+std::tuple<Tensor, Tensor> norm(const Tensor& x_, const OptTensor& gain, const OptTensor& bias,
+                                double eps, int64_t k, bool centre) {
+  const Tensor x = x_.contiguous(), none;
+  Tensor y = at::empty_like(x);
+  Tensor statistics = run_forward<false>(x, none, none, y, gain, bias, eps, k, centre);
+  return {y, statistics};
+}
+
+// x, residual (..., n) -> y = norm(x + residual), the sum, statistics
+std::tuple<Tensor, Tensor, Tensor> add_norm(const Tensor& x_, const Tensor& residual_,
+                                            const OptTensor& gain, const OptTensor& bias,
+                                            double eps, int64_t k, bool centre) {
+  TORCH_CHECK(x_.sizes() == residual_.sizes() && x_.scalar_type() == residual_.scalar_type(),
+              "x and residual must have one shape and dtype");
+  const Tensor x = x_.contiguous(), residual = residual_.contiguous();
+  Tensor sum = at::empty_like(x), y = at::empty_like(x);
+  Tensor statistics = run_forward<true>(x, residual, sum, y, gain, bias, eps, k, centre);
+  return {y, sum, statistics};
+}
+
+// -> dx like x; the gradients of gain (n,), or of gain and bias (2, n), in the statistics' dtype
+std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
+                                         const OptTensor& gain, const Tensor& statistics,
+                                         int64_t k, bool centre, bool has_bias) {
+  const Tensor dy = dy_.contiguous(), x = x_.contiguous();
+  const auto type = acc_type(x);
+  const int64_t n = x.size(-1), rows = x.numel() / n, chunks = chunk_count(rows, n);
+  const Tensor g = gain_or_ones(gain, n, type);
+  Tensor dx = at::empty_like(x);
+  Tensor partial = at::zeros({has_bias ? 2 * chunks : chunks, n}, statistics.options());
+  const Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
+                   statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr, address(dx), address(partial),
+                   has_bias ? address(partial, chunks) : nullptr, rows, n, k};
+  with_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    using A = typename Acc<T>::type;
+    for_chunks(rows, chunks, [&](int64_t c, int64_t begin, int64_t end) {
+      centre  ? k < n ? backward_rows<T, A, true, true>(b, c, begin, end)
+                      : backward_rows<T, A, true, false>(b, c, begin, end)
+      : k < n ? backward_rows<T, A, false, true>(b, c, begin, end)
+              : backward_rows<T, A, false, false>(b, c, begin, end);
+    });
+  });
+  if (has_bias) return {dx, chunks == 1 ? partial : partial.view({2, chunks, n}).sum(1)};
+  return {dx, chunks == 1 ? partial.view({n}) : partial.sum(0)};
+}
+
+template <typename F>
+auto op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
+}
+
+OptTensor optional(const Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); }
+
+using Variables = torch::autograd::variable_list;
+using Context = torch::autograd::AutogradContext;
+
+void save(Context* ctx, const Tensor& x, const OptTensor& gain, const OptTensor& bias,
+          const Tensor& statistics, int64_t k, bool centre) {
+  ctx->save_for_backward({x, gain.value_or(Tensor()), bias.value_or(Tensor()), statistics});
+  ctx->saved_data["k"] = centre ? -k : k;
+  ctx->mark_non_differentiable({statistics});
+  ctx->set_materialize_grads(false);
+}
+
+// The gradients of x, gain and bias; `dy` is undefined when only the sum was used.
+Variables gradients(Context* ctx, const Tensor& dy) {
+  static auto backward = op<decltype(norm_backward)>("normlab::norm_backward");
+  if (!dy.defined()) return {Tensor(), Tensor(), Tensor()};
+  const auto saved = ctx->get_saved_variables();
+  const Tensor &x = saved[0], &gain = saved[1], &bias = saved[2];
+  const int64_t k = ctx->saved_data["k"].toInt();
+  auto [dx, d] = backward.call(dy, x, optional(gain), saved[3], std::abs(k), k < 0, bias.defined());
+  if (bias.defined())
+    return {dx, gain.defined() ? d.select(0, 0).to(gain.scalar_type()) : Tensor(),
+            d.select(0, 1).to(bias.scalar_type())};
+  return {dx, gain.defined() ? d.to(gain.scalar_type()) : Tensor(), Tensor()};
+}
+
+struct Norm : torch::autograd::Function<Norm> {
+  static Variables forward(Context* ctx, Tensor x, const OptTensor& gain, const OptTensor& bias,
+                           double eps, int64_t k, bool centre) {
+    static auto call = op<decltype(norm)>("normlab::norm");
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [y, statistics] = call.call(x, gain, bias, eps, k, centre);
+    save(ctx, x, gain, bias, statistics, k, centre);
+    return {y, statistics};
+  }
+  static Variables backward(Context* ctx, Variables grads) {
+    const auto d = gradients(ctx, grads[0]);
+    return {d[0], d[1], d[2], Tensor(), Tensor(), Tensor()};
+  }
+};
+
+struct AddNorm : torch::autograd::Function<AddNorm> {
+  static Variables forward(Context* ctx, Tensor x, Tensor residual, const OptTensor& gain,
+                           const OptTensor& bias, double eps, int64_t k, bool centre) {
+    static auto call = op<decltype(add_norm)>("normlab::add_norm");
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [y, sum, statistics] = call.call(x, residual, gain, bias, eps, k, centre);
+    save(ctx, sum, gain, bias, statistics, k, centre);
+    return {y, sum, statistics};
+  }
+  static Variables backward(Context* ctx, Variables grads) {
+    const auto d = gradients(ctx, grads[0]);
+    // The sum feeds the norm and, in a pre-norm network, the residual branch.
+    const Tensor dx = !d[0].defined()      ? grads[1]
+                      : grads[1].defined() ? at::add(d[0], grads[1])
+                                           : d[0];
+    return {dx, dx, d[1], d[2], Tensor(), Tensor(), Tensor()};
+  }
+};
+
+struct NormBackward : torch::autograd::Function<NormBackward> {
+  static Variables forward(Context* ctx, Tensor dy, Tensor x, const OptTensor& gain,
+                           Tensor statistics, int64_t k, bool centre, bool has_bias) {
+    static auto call = op<decltype(norm_backward)>("normlab::norm_backward");
+    at::AutoDispatchBelowADInplaceOrView below;
+    auto [dx, d] = call.call(dy, x, gain, statistics, k, centre, has_bias);
+    return {dx, d};
+  }
+  static Variables backward(Context*, Variables) {
+    TORCH_CHECK_NOT_IMPLEMENTED(
+        false, "fused norms have no second derivative: choose norm.impl=composed.");
+  }
+};
+
+std::tuple<Tensor, Tensor> norm_autograd(const Tensor& x, const OptTensor& gain,
+                                         const OptTensor& bias, double eps, int64_t k,
+                                         bool centre) {
+  auto out = Norm::apply(x, gain, bias, eps, k, centre);
+  return {out[0], out[1]};
+}
+
+std::tuple<Tensor, Tensor, Tensor> add_norm_autograd(const Tensor& x, const Tensor& residual,
+                                                     const OptTensor& gain, const OptTensor& bias,
+                                                     double eps, int64_t k, bool centre) {
+  auto out = AddNorm::apply(x, residual, gain, bias, eps, k, centre);
+  return {out[0], out[1], out[2]};
+}
+
+std::tuple<Tensor, Tensor> norm_backward_autograd(const Tensor& dy, const Tensor& x,
+                                                  const OptTensor& gain, const Tensor& statistics,
+                                                  int64_t k, bool centre, bool has_bias) {
+  auto out = NormBackward::apply(dy, x, gain, statistics, k, centre, has_bias);
+  return {out[0], out[1]};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(normlab, m) {
+  m.def("norm(Tensor x, Tensor? gain, Tensor? bias, float eps, int k, bool centre)"
+        " -> (Tensor, Tensor)");
+  m.def("add_norm(Tensor x, Tensor residual, Tensor? gain, Tensor? bias, float eps, int k,"
+        " bool centre) -> (Tensor, Tensor, Tensor)");
+  m.def("norm_backward(Tensor dy, Tensor x, Tensor? gain, Tensor statistics, int k,"
+        " bool centre, bool has_bias) -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(normlab, CPU, m) {
+  m.impl("norm", norm);
+  m.impl("add_norm", add_norm);
+  m.impl("norm_backward", norm_backward);
+}
+
+TORCH_LIBRARY_IMPL(normlab, Autograd, m) {
+  m.impl("norm", norm_autograd);
+  m.impl("add_norm", add_norm_autograd);
+  m.impl("norm_backward", norm_backward_autograd);
+}
