@@ -5,6 +5,7 @@ A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how
 - `composed`: the tensor ops of functional.py, what a framework user writes by hand (the paper's
   situation);
 - `native`: torch's own operator, where there is one;
+- `fused`: our own kernel, on CPU (kernels/cpu.cpp, built on first use);
 - `auto`: the fastest that is valid on the input's device.
 
 The formulas are the same; only speed and the last bits differ. A wall-clock number without its
@@ -55,11 +56,24 @@ class _AffineNorm(nn.Module):
     implementations: tuple[str, ...] = ("composed",)
 
     def implementation(self, device: torch.device) -> str:
-        """Returns the implementation used for inputs on `device`."""
-        return self.fastest(device) if self.impl == "auto" else self.impl
+        """Returns the implementation used for inputs on `device`.
 
-    def fastest(self, device: torch.device) -> str:
+        Raises UserError when that is `fused` by name and its kernels cannot be built here.
+        """
+        if self.impl != "auto":
+            if self.impl == "fused" and (problem := _no_fused(device.type)):
+                raise UserError(f"norm.impl=fused is not available: {problem}; use norm.impl=auto.")
+            return self.impl
+        if "fused" in self.implementations and not _no_fused(device.type):
+            return "fused"
+        return self.fallback(device)
+
+    def fallback(self, device: torch.device) -> str:
+        """Returns what `auto` takes where there are no fused kernels."""
         return "composed"
+
+    def fused(self, x: Tensor, k: int, centre: bool) -> Tensor:
+        return torch.ops.normlab.norm(x, self.gain, self.bias, self.eps, k, centre)[0]
 
     def extra_repr(self) -> str:
         has = f"gain={self.gain is not None}, bias={self.bias is not None}"
@@ -69,16 +83,19 @@ class _AffineNorm(nn.Module):
 class LayerNorm(_AffineNorm):
     """LayerNorm (Eq. 2-3), with gain and bias."""
 
-    implementations = ("composed", "native")
+    implementations = ("composed", "native", "fused")
 
     def __init__(self, dim, eps=1e-6, gain=True, bias=True, impl="auto"):
         super().__init__(dim, eps, gain, bias, impl)
 
-    def fastest(self, device: torch.device) -> str:
+    def fallback(self, device: torch.device) -> str:
         return "native"
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.implementation(x.device) == "native":
+        implementation = self.implementation(x.device)
+        if implementation == "fused":
+            return self.fused(x, self.dim, centre=True)
+        if implementation == "native":
             return _native(F.layer_norm, x, self.gain, self.bias, self.eps)
         return functional.layer_norm(x, self.gain, self.bias, self.eps)
 
@@ -86,7 +103,7 @@ class LayerNorm(_AffineNorm):
 class RMSNorm(_AffineNorm):
     """RMSNorm (Eq. 4), with gain; the paper's has no bias."""
 
-    implementations = ("composed", "native")
+    implementations = ("composed", "native", "fused")
 
     def __init__(self, dim, eps=1e-6, gain=True, bias=False, impl="auto"):
         super().__init__(dim, eps, gain, bias, impl)
@@ -96,18 +113,23 @@ class RMSNorm(_AffineNorm):
                 "torch's rms_norm has no bias; choose norm.impl=composed."
             )
 
-    def fastest(self, device: torch.device) -> str:
+    def fallback(self, device: torch.device) -> str:
         # F.rms_norm is one kernel on CUDA only; on CPU torch composes it, slower than we do.
         return "native" if device.type == "cuda" and self.bias is None else "composed"
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.implementation(x.device) == "native":
+        implementation = self.implementation(x.device)
+        if implementation == "fused":
+            return self.fused(x, self.dim, centre=False)
+        if implementation == "native":
             return _native(F.rms_norm, x, self.gain, None, self.eps)
         return functional.rms_norm(x, self.gain, self.bias, self.eps)
 
 
 class PRMSNorm(_AffineNorm):
     """pRMSNorm (section 5): RMSNorm estimated from the first k = ceil(dim * p) inputs."""
+
+    implementations = ("composed", "fused")
 
     def __init__(self, dim, p=0.0625, eps=1e-6, gain=True, bias=False, impl="auto"):
         if not 0 < p <= 1:
@@ -116,6 +138,8 @@ class PRMSNorm(_AffineNorm):
         self.p, self.k = p, functional.partial_size(dim, p)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.implementation(x.device) == "fused":
+            return self.fused(x, self.k, centre=False)
         return functional.prms_norm(x, self.gain, self.bias, self.eps, self.k)
 
     def extra_repr(self) -> str:
@@ -172,3 +196,13 @@ def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float)
         if op is F.rms_norm:
             return op(x, x.shape[-1:], gain, eps)
         return op(x, x.shape[-1:], gain, None if bias is None else bias.to(x.dtype), eps)
+
+
+@torch.compiler.assume_constant_result  # asked when compiling, not in the graph
+def _no_fused(device: str) -> str | None:
+    """Returns why there are no fused kernels for a device type, None when there are."""
+    if device != "cpu":
+        return f"there is no kernel for {device}"
+    from normlab.norms.kernels.build import error
+
+    return error()

@@ -33,7 +33,7 @@ def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     Rules: `greater` (a - b is above the margin), `equal` (a - b lies within ± margin), `below`
     (every run of a is at or below the limit), `diverges` (every run of a has a non-finite loss),
     `flat` (the means over `by` lie within the margin). Differences are paired by seed; their
-    bootstrap 95 % interval over seeds has to clear the margin. Raises UserError for an unknown rule.
+    bootstrap 95 % interval over seeds has to clear the margin. An unknown rule is a UserError.
     """
     rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
              "flat": _flat, "": _untestable}  # fmt: skip

@@ -64,11 +64,18 @@ void for_chunks(int64_t rows, int64_t chunks, const F& f) {
 constexpr int64_t kStreamBytes = 6 << 20;
 
 void stream(void* to, const void* from, int64_t bytes) {
-#ifdef __SSE2__
-  if (reinterpret_cast<uintptr_t>(to) % 16 == 0 && bytes % 16 == 0) {
-    auto* out = static_cast<__m128i*>(to);
-    const auto* in = static_cast<const __m128i*>(from);
-    for (int64_t i = 0; i < bytes / 16; ++i) _mm_stream_si128(out + i, _mm_loadu_si128(in + i));
+#if defined(__AVX512F__)
+  using Line = __m512i;
+  auto write = [](Line* out, const Line* in) { _mm512_stream_si512(out, _mm512_loadu_si512(in)); };
+#elif defined(__SSE2__)
+  using Line = __m128i;
+  auto write = [](Line* out, const Line* in) { _mm_stream_si128(out, _mm_loadu_si128(in)); };
+#endif
+#if defined(__SSE2__)
+  constexpr int64_t size = sizeof(Line);
+  if (reinterpret_cast<uintptr_t>(to) % size == 0 && bytes % size == 0) {
+    for (int64_t i = 0; i < bytes / size; ++i)
+      write(static_cast<Line*>(to) + i, static_cast<const Line*>(from) + i);
     return;
   }
 #endif
@@ -98,9 +105,19 @@ struct Forward {
   int64_t rows, n, k;
 };
 
-template <typename T, typename A, bool kCentre, bool kAdd>
+// 1 for the first k inputs and 0 for the others: a loop over whole vectors beats a short one.
+template <typename A>
+std::vector<A> first(int64_t k, int64_t n) {
+  std::vector<A> mask(n, A(0));
+  std::fill_n(mask.begin(), k, A(1));
+  return mask;
+}
+
+template <typename T, typename A, bool kCentre, bool kAdd, bool kPartial>
 void forward_rows(const Forward& f, int64_t begin, int64_t end) {
-  const int64_t n = f.n, k = f.k;
+  const int64_t n = f.n, k = f.k, whole = std::min(n, (k + 15) / 16 * 16);
+  const std::vector<A> weights = kPartial ? first<A>(k, n) : std::vector<A>();
+  const A* mask = weights.data();
   const A* gain = static_cast<const A*>(f.gain);
   const A* bias = static_cast<const A*>(f.bias);
   RowWriter<T> writer(static_cast<T*>(f.y), f.rows, n);
@@ -120,8 +137,13 @@ void forward_rows(const Forward& f, int64_t begin, int64_t end) {
       mean /= A(n);
       static_cast<A*>(f.mean)[row] = mean;
     }
+    if constexpr (kPartial) {
 #pragma omp simd reduction(+ : square)
-    for (int64_t j = 0; j < k; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean);
+      for (int64_t j = 0; j < whole; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean) * mask[j];
+    } else {
+#pragma omp simd reduction(+ : square)
+      for (int64_t j = 0; j < n; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean);
+    }
     const A r = A(1) / std::sqrt(square / A(k) + A(f.eps));
     static_cast<A*>(f.r)[row] = r;
     T* out = writer.row(row);
@@ -147,8 +169,8 @@ template <typename T, typename A, bool kCentre, bool kPartial>
 void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end) {
   const int64_t n = b.n;
   const A* gain = static_cast<const A*>(b.gain);
-  std::vector<A> mask(kPartial ? n : 0, A(0));  // 1 where j < k: one loop vectorises, two do not
-  if (kPartial) std::fill_n(mask.begin(), b.k, A(1));
+  const std::vector<A> weights = kPartial ? first<A>(b.k, n) : std::vector<A>();
+  const A* mask = weights.data();
   A* dgain = static_cast<A*>(b.dgain) + chunk * n;
   A* dbias = b.dbias == nullptr ? nullptr : static_cast<A*>(b.dbias) + chunk * n;
   RowWriter<T> writer(static_cast<T*>(b.dx), b.rows, n);
@@ -227,8 +249,10 @@ Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, c
     using T = decltype(zero);
     using A = typename Acc<T>::type;
     for_chunks(rows, chunk_count(rows, n), [&](int64_t, int64_t begin, int64_t end) {
-      centre ? forward_rows<T, A, true, kAdd>(f, begin, end)
-             : forward_rows<T, A, false, kAdd>(f, begin, end);
+      centre  ? k < n ? forward_rows<T, A, true, kAdd, true>(f, begin, end)
+                      : forward_rows<T, A, true, kAdd, false>(f, begin, end)
+      : k < n ? forward_rows<T, A, false, kAdd, true>(f, begin, end)
+              : forward_rows<T, A, false, kAdd, false>(f, begin, end);
     });
   });
   return statistics;
@@ -266,8 +290,9 @@ std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
   Tensor dx = at::empty_like(x);
   Tensor partial = at::zeros({has_bias ? 2 * chunks : chunks, n}, statistics.options());
   const Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
-                   statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr, address(dx), address(partial),
-                   has_bias ? address(partial, chunks) : nullptr, rows, n, k};
+                   statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr,
+                   address(dx), address(partial), has_bias ? address(partial, chunks) : nullptr,
+                   rows, n, k};
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     using A = typename Acc<T>::type;

@@ -1,0 +1,208 @@
+"""The fused kernels: the formulas again, their gradients, and what torch asks of an operator."""
+
+import subprocess
+
+import pytest
+import torch
+
+from normlab.errors import UserError
+from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, modules
+from normlab.norms.functional import layer_norm, prms_norm
+from normlab.norms.kernels import build
+
+pytestmark = pytest.mark.skipif(build.error() is not None, reason=f"no kernels: {build.error()}")
+
+EPS = 1e-6
+NORMS = {  # name: (k of n = 37, centre)
+    "layernorm": (37, True),
+    "rmsnorm": (37, False),
+    "prmsnorm": (5, False),
+    "prmsnorm, k over a vector": (19, False),
+}
+INPUTS = {
+    "random": lambda: torch.randn(11, 37),
+    "three dimensions": lambda: torch.randn(3, 5, 37),
+    "tiny": lambda: torch.randn(4, 37) * 1e-6,
+    "huge": lambda: torch.randn(4, 37) * 1e15,
+    "constant": lambda: torch.full((4, 37), 3.0),
+    "zero": lambda: torch.zeros(4, 37),
+    "far from zero": lambda: torch.randn(4, 37) + 1000,
+    "strided": lambda: torch.randn(37, 8).t(),
+    "strided rows": lambda: torch.randn(8, 74)[:, ::2],
+    "empty": lambda: torch.randn(0, 37),
+    "many rows": lambda: torch.randn(3001, 37),
+    "one row": lambda: torch.randn(37),
+}
+
+
+def reference(x, gain, bias, k, centre):
+    """The formula in fp64, differentiated by autograd."""
+    x, gain, bias = (None if t is None else t.double() for t in (x, gain, bias))
+    return layer_norm(x, gain, bias, EPS) if centre else prms_norm(x, gain, bias, EPS, k)
+
+
+def parameters(n, dtype=torch.float32):
+    return (torch.rand(n, dtype=dtype) + 0.5).requires_grad_(), torch.randn(
+        n, dtype=dtype
+    ).requires_grad_()
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("given", INPUTS)
+def test_values_and_gradients_are_those_of_the_formula(name, given):
+    k, centre = NORMS[name]
+    gain, bias = parameters(37)
+    x = INPUTS[given]().requires_grad_()
+    dy = torch.randn_like(x)
+    y = torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+    expected = reference(x, gain, bias, k, centre)
+    assert y.dtype == x.dtype and y.shape == x.shape
+    close = {"rtol": 2e-4, "atol": 2e-4}
+    if given == "constant" and centre:  # 0 / 0 up to eps: rounding of the mean times 1 / sqrt(eps)
+        close["atol"] = 2e-3
+    torch.testing.assert_close(y.double(), expected, **close)
+    ours = torch.autograd.grad(y, (x, gain, bias), dy)
+    theirs = torch.autograd.grad(expected, (x, gain, bias), dy.double())
+    for got, want in zip(ours, theirs, strict=True):
+        scale = want.abs().max().clamp(min=1e-30) if want.numel() else 1
+        torch.testing.assert_close((got / scale), (want / scale).to(got.dtype), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize(("with_gain", "with_bias"), [(True, True), (True, False), (False, False)])
+def test_gradcheck_in_fp64(name, with_gain, with_bias):
+    k, centre = NORMS[name]
+    gain, bias = parameters(37, torch.float64)
+    inputs = [torch.randn(3, 37, dtype=torch.float64, requires_grad=True)]
+    inputs += [gain] * with_gain + [bias] * with_bias
+
+    def function(x, gain=None, bias=None):
+        return torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_the_fused_sum_is_the_norm_of_the_sum_and_passes_both_gradients_on(name):
+    k, centre = NORMS[name]
+    gain, bias = parameters(37, torch.float64)
+    x, residual = (torch.randn(3, 37, dtype=torch.float64, requires_grad=True) for _ in range(2))
+
+    def function(x, residual, gain, bias):
+        y, total, _ = torch.ops.normlab.add_norm(x, residual, gain, bias, EPS, k, centre)
+        return y, total
+
+    y, total = function(x, residual, gain, bias)
+    torch.testing.assert_close(total, x + residual)
+    torch.testing.assert_close(y, reference(x + residual, gain, bias, k, centre))
+    assert torch.autograd.gradcheck(function, (x, residual, gain, bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NORMS)
+def test_half_precision_has_fp32_statistics_and_keeps_its_dtype(name, dtype):
+    k, centre = NORMS[name]
+    gain, bias = parameters(37)
+    x = (torch.randn(64, 37) + 3).to(dtype).requires_grad_()
+    y = torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+    assert y.dtype == dtype
+    expected = reference(x, gain, bias, k, centre)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-2, atol=2e-2)
+    dy = torch.randn_like(x)
+    got = torch.autograd.grad(y, (x, gain, bias), dy)
+    want = torch.autograd.grad(expected, (x, gain, bias), dy.double())
+    assert [g.dtype for g in got] == [dtype, torch.float32, torch.float32]
+    for g, w in zip(got, want, strict=True):
+        torch.testing.assert_close(g.double(), w.double(), rtol=2e-2, atol=5e-2)
+
+
+def test_a_large_output_takes_the_streaming_path():
+    x = torch.randn(6000, 320)  # 7.7 MB
+    gain, _ = parameters(320)
+    y = torch.ops.normlab.norm(x, gain, None, EPS, 320, False)[0]
+    torch.testing.assert_close(
+        y.double(), reference(x, gain, None, 320, False), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_non_finite_inputs_come_out_as_such(bad):
+    x = torch.randn(3, 37)
+    x[1, 4] = bad
+    y = torch.ops.normlab.norm(x, None, None, EPS, 37, False)[0]
+    assert y[1].isnan().any() and y[[0, 2]].isfinite().all()
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    x, (gain, bias), dy = torch.randn(4000, 64), parameters(64), torch.randn(4000, 64)
+    results = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = torch.ops.normlab.norm(x, gain, bias, EPS, 64, True)[0]
+            results.append((y, *torch.autograd.grad(y, (gain, bias), dy)))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_torch_accepts_the_operators():
+    x, gain, bias = torch.randn(5, 37, requires_grad=True), *parameters(37)
+    torch.library.opcheck(torch.ops.normlab.norm, (x, gain, bias, EPS, 37, True))
+    torch.library.opcheck(torch.ops.normlab.norm, (x, gain, None, EPS, 5, False))
+    torch.library.opcheck(torch.ops.normlab.add_norm, (x, x.detach(), gain, bias, EPS, 37, True))
+
+
+def test_compiled_code_sees_one_node():
+    norm, graphs = RMSNorm(8, impl="fused"), []
+
+    def backend(graph, _):
+        graphs.append([node.name for node in graph.graph.nodes if node.op == "call_function"])
+        return graph
+
+    compiled = torch.compile(norm, backend=backend, fullgraph=True)
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(compiled(x), norm(x))
+    assert len([name for name in graphs[0] if "norm" in name]) == 1
+
+
+def test_a_second_derivative_is_refused_not_wrong():
+    x = torch.randn(3, 8, requires_grad=True)
+    y = torch.ops.normlab.norm(x, None, None, EPS, 8, False)[0]
+    (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="composed"):
+        dx.sum().backward()
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm])
+def test_auto_takes_them_and_autocast_does_not_matter(kind):
+    norm, x = kind(16), torch.randn(2, 16, dtype=torch.bfloat16)
+    assert norm.implementation(x.device) == "fused"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), kind(16, impl="fused")(x))
+
+
+def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    problem = build.error.__wrapped__()
+    assert "no-such-compiler" in problem and "No fused norms here" in caplog.text
+    monkeypatch.setattr(modules, "_no_fused", lambda device: problem)
+    assert RMSNorm(8)(torch.ones(2, 8)).shape == (2, 8)
+    assert RMSNorm(8).implementation(torch.device("cpu")) == "composed"
+    with pytest.raises(UserError, match="no-such-compiler.*norm.impl=auto"):
+        RMSNorm(8, impl="fused")(torch.ones(2, 8))
+
+
+def test_a_compiler_error_is_reported_by_its_line(monkeypatch, tmp_path):
+    def fail(command):
+        if "--version" in command:
+            return "1"
+        raise subprocess.CalledProcessError(1, command, stderr="x\ncpu.cpp:1: error: no header\n")
+
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "_run", fail)
+    assert "error: no header" in build.error.__wrapped__()
+    assert list((tmp_path / "kernels").iterdir()) == []
