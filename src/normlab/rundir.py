@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.errors import UserError
 from normlab.training.tracking import flatten, write_text
@@ -35,17 +35,29 @@ def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
     `conf` is the configuration folder; `overrides` are train.py's, with a sweep of experiments/ or
     comma-separated values among them.
     """
-    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
-        params = compose("train", overrides, return_hydra_config=True).hydra.sweeper.params or {}
-        parse = OverridesParser.create().parse_overrides
-        arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
-        directories = []
-        for job in BasicSweeper.split_arguments(arguments, None)[0]:
-            config = compose("train", job, return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            sweep = config.hydra.sweep
-            directories.append(Path(sweep.dir) / sweep.subdir)
+    params = _compose(conf, overrides).hydra.sweeper.params or {}
+    parse = OverridesParser.create().parse_overrides
+    arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
+    directories = []
+    for job in BasicSweeper.split_arguments(arguments, None)[0]:
+        sweep = _compose(conf, job).hydra.sweep
+        directories.append(Path(sweep.dir) / sweep.subdir)
     return directories
+
+
+def compose_job(conf: Path, overrides: list[str]) -> DictConfig:
+    """Returns the config of one job as train.py would see it; `conf` is the config folder."""
+    config = _compose(conf, overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def _compose(conf: Path, overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+        config = compose("train", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return config
 
 
 def claim(run_dir: Path, resolved: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The training loop: batch, forward, backward, clip, step, log, evaluate, save, in that order."""
+"""The training loop: batch, update, log, evaluate, save; forward to step is `update`."""
 
 import contextlib
 import logging
@@ -73,24 +73,11 @@ def train(
             clock.start()
             # batch
             batches = [draw()().to(device) for _ in range(settings.accumulate)]
-            n_tokens = sum(batch.n_tokens for batch in batches)
-            # forward, backward
-            loss, nll = torch.zeros((), device=device), torch.zeros((), device=device)
-            for batch in batches:
-                batch_loss, batch_nll = objective(batch)
-                (batch_loss / n_tokens).backward()
-                loss += batch_loss.detach()
-                nll += batch_nll
-            # clip
-            clip = settings.clip or float("inf")
-            grad_norm = nn.utils.clip_grad_norm_(parameters, clip)
-            # step
+            # forward, backward, clip, step
             progress.step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(progress.step)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            window.add(loss, nll, grad_norm, n_tokens)
+            lr = learning_rate(progress.step)
+            loss, nll, grad_norm = update(objective, batches, parameters, optimizer, lr, settings)
+            window.add(loss, nll, grad_norm, sum(batch.n_tokens for batch in batches))
 
             last = _limit_reached(settings, progress, window.seconds + clock.seconds)
             to_log = last or progress.step % settings.log_every == 0
@@ -133,6 +120,30 @@ def train(
     if progress.status == "running":
         progress.status = "completed"
     return progress
+
+
+def update(
+    objective: "Objective",
+    batches: Sequence[Batch],
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    settings: Trainer,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Does one optimiser step on `batches`; returns loss and NLL sums and the gradient norm."""
+    n_tokens = sum(batch.n_tokens for batch in batches)
+    loss, nll = (torch.zeros((), device=batches[0].src.device) for _ in range(2))
+    for batch in batches:
+        batch_loss, batch_nll = objective(batch)
+        (batch_loss / n_tokens).backward()
+        loss += batch_loss.detach()
+        nll += batch_nll
+    grad_norm = nn.utils.clip_grad_norm_(parameters, settings.clip or float("inf"))
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss, nll, grad_norm
 
 
 class Objective:

@@ -1,0 +1,190 @@
+"""Times norms, training steps or decoding side by side; writes a table to results/benchmarks/.
+
+    scripts/benchmark.py norms
+    scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
+    scripts/benchmark.py decode RUN_DIR RUN_DIR ...
+
+Further arguments of `steps` are overrides of train.py.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from normlab.errors import UserError
+from normlab.reports.benchmarks import write_pages
+from normlab.reports.experiments import load
+
+RAW = Path("runs/benchmarks")
+SHAPES_CPU = ["64x384", "2048x128", "4096x256", "4096x512"]
+SHAPES_GPU = ["4096x128", "4096x512", "65536x512", "65536x1024"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    common.add_argument("--blocks", type=int, default=60, help="how often each variant is timed")
+    common.add_argument("--threads", type=int, help="CPU threads; torch's default otherwise")
+    common.add_argument("--compile", action="store_true", help="compiled variants too (slow start)")
+    common.add_argument("--name", help="of the files; by default from the kind of benchmark")
+    common.add_argument("--results", type=Path, default=Path("results"))
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    norms = kinds.add_parser("norms", parents=[common], help="the norms by themselves")
+    norms.add_argument("--shapes", nargs="+", help="ROWSxWIDTH ...")
+    norms.add_argument("--dtypes", nargs="+", default=["float32"], help="float32, bfloat16, ...")
+    norms.add_argument("--warm", action="store_true", help="leave the caches filled between calls")
+    steps = kinds.add_parser("steps", parents=[common], help="training steps")
+    steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
+    steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
+    decode = kinds.add_parser("decode", parents=[common], help="translation of a test set")
+    decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
+    decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
+    decode.add_argument("--sentences", type=int, default=1000)
+    args, overrides = parser.parse_known_args()
+    if overrides and args.kind != "steps":
+        parser.error(f"unknown argument {overrides[0]}")
+    try:
+        result = {"norms": run_norms, "steps": run_steps, "decode": run_decode}[args.kind](
+            args, overrides
+        )
+        RAW.mkdir(parents=True, exist_ok=True)
+        name = args.name or result.pop("name")
+        result.pop("name", None)
+        (RAW / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    except UserError as error:
+        sys.exit(str(error))
+    write_pages(RAW, args.results)
+    print((args.results / "benchmarks" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def start(args: argparse.Namespace) -> Any:
+    """Returns the device, set up as a training run does."""
+    import torch
+
+    from normlab.build import device_of
+
+    torch.set_flush_denormal(True)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return device_of(args.device)
+
+
+def result_of(name: str, title: str, device: Any, records: list, notes: list[str]) -> dict:
+    from normlab.benchmarks.timing import environment
+    from normlab.rundir import code_version
+
+    return {
+        "name": name if device.type == "cpu" else f"{name}_gpu",
+        "title": title,
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": code_version() or "unknown",
+        "environment": environment(device),
+        "notes": notes,
+        "records": records,
+    }
+
+
+def run_norms(args: argparse.Namespace, _: list[str]) -> dict:
+    import torch
+
+    from normlab.benchmarks.norms import norm_times
+
+    device = start(args)
+    records = []
+    for shape in args.shapes or (SHAPES_GPU if device.type == "cuda" else SHAPES_CPU):
+        rows, width = map(int, shape.split("x"))
+        for dtype in args.dtypes:
+            records += norm_times(
+                rows, width, getattr(torch, dtype), device, blocks=args.blocks,
+                compiled=args.compile, cold=not args.warm,
+            )  # fmt: skip
+    caches = "filled by the variants before" if args.warm else "emptied before each call"
+    notes = [
+        f"Caches {caches}. Times include autograd's; `both` is forward and backward. Bandwidth",
+        "counts each tensor of [rows, width] once: x and y forward, x, dy and dx backward.",
+    ]
+    name = "norms_warm" if args.warm else "norms"
+    return result_of(name, "Norms by themselves", device, records, notes)
+
+
+def run_steps(args: argparse.Namespace, overrides: list[str]) -> dict:
+    import torch
+
+    import normlab.run  # noqa: F401 - registers the resolvers of the config
+    from normlab import build, schema
+    from normlab.benchmarks.steps import Steps, step_times, variants
+    from normlab.data.batching import collate, epoch_batches
+    from normlab.rundir import compose_job
+
+    device = start(args)
+    common = [f"model={args.model}", "logger=none", *overrides]
+    prepared: Any = None
+    steps, batches = {}, []
+    for name, chosen in variants(args.compile).items():
+        config = schema.check(compose_job(Path("conf"), [*common, *chosen]))
+        if prepared is None:
+            _, prepared = build.load_data(config)
+            order = epoch_batches(
+                prepared.train.src_lengths, prepared.train.tgt_lengths,
+                batch_tokens=config.trainer.batch_tokens, pool=config.data.pool, seed=1, epoch=0,
+            )  # fmt: skip
+            batches = [collate(prepared.train, b).to(device) for b in order[: args.batches]]
+        torch.manual_seed(1)
+        model = build.build_model(config, prepared.tokenizer.get_vocab_size())
+        build.initialize_model(model, config)
+        try:
+            build.implementation(model.to(device), device)
+        except UserError:  # no fused kernels here
+            continue
+        optimizer = build.build_optimizer(model, config)
+        steps[name] = Steps(model, optimizer, config.trainer, batches, device)
+    precision = config.trainer.precision
+    record = step_times(f"{args.model}, {precision}", steps, batches, args.blocks, device)
+    table = "table3" if "rnn" in args.model else "table4"
+    record["paper"] = {
+        row["norm"]: float(row["seconds_per_1k_steps"])
+        for row in load(table, Path("experiments")).paper
+    }
+    name = f"steps_{args.model}_{precision}" + "_compiled" * args.compile
+    notes = [
+        "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
+        f"1 - none : variant. The paper's seconds are those of its {table}.",
+    ]
+    return result_of(name, f"Training steps of {args.model}", device, [record], notes)
+
+
+def run_decode(args: argparse.Namespace, overrides: list[str]) -> dict:
+    from normlab import run
+    from normlab.benchmarks.timing import interleave
+    from normlab.build import load_data
+
+    device = start(args)
+    records = []
+    runs = {Path(folder).name: run.load(folder, device=args.device) for folder in args.run_dirs}
+    corpus, _ = load_data(next(iter(runs.values())).config)
+    sentences = list(next(iter(corpus.test.values())).src[: args.sentences])
+    for beam in args.beams:
+        variants: dict[str, Any] = {
+            name: partial(loaded.translate, sentences, beam=beam) for name, loaded in runs.items()
+        }
+        times = interleave(variants, args.blocks, device, warmup=1)
+        records.append(
+            {
+                "title": f"beam {beam}, {len(sentences)} sentences",
+                "baseline": next(iter(runs)),
+                "sentences": len(sentences),
+                "times": times,
+            }
+        )
+    return result_of("decode", "Translation of a test set", device, records, [])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Interleaved timing of norms, training steps and decoding."""

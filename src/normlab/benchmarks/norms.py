@@ -1,0 +1,108 @@
+"""How long the norms take by themselves: forward, backward and both, against a measured copy."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave, keep_memory
+from normlab.errors import UserError
+from normlab.norms import LayerNorm, PRMSNorm, RMSNorm
+
+KINDS: dict[str, Any] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
+BASELINE = "layernorm native"
+PASSES = {"forward": 2, "backward": 3, "both": 5}  # tensors of (rows, width) read or written
+
+
+def norm_times(
+    rows: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    blocks: int,
+    compiled: bool,
+    cold: bool,
+) -> list[dict[str, Any]]:
+    """Returns one record a pass: the times of every norm and implementation, and bytes moved.
+
+    All norms read the same x (rows, width) and dy. `cold` empties the caches before each call.
+    """  # fmt: skip
+    if device.type == "cpu":
+        keep_memory()
+    generator = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(rows, width, generator=generator).to(device, dtype) for _ in range(2))
+    x.requires_grad_()
+    layers = _layers(width, device, compiled)
+    records = []
+    before: Callable[[], Any] = cache_flusher(device) if cold else _nothing
+    for which, tensors in PASSES.items():
+        variants = {name: _pass(which, layer, x, dy) for name, layer in layers.items()}
+        variants["copy"] = partial(torch.empty_like(x).detach().copy_, x.detach().clone())
+        records.append(
+            {
+                "title": f"{which}, [{rows}, {width}], {str(dtype).removeprefix('torch.')}",
+                "baseline": BASELINE,
+                "bytes": tensors * x.numel() * x.element_size(),
+                "copy_bytes": 2 * x.numel() * x.element_size(),
+                "times": interleave(variants, blocks, device, before=before),
+            }
+        )
+    return records
+
+
+def _nothing() -> None:
+    pass
+
+
+def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Callable]:
+    layers: dict[str, Callable] = {}
+    for name, kind in KINDS.items():
+        for impl in kind.implementations:
+            layer = kind(width, impl=impl).to(device)
+            try:
+                layer.implementation(device)
+            except UserError:  # no fused kernels here
+                continue
+            layers[f"{name} {impl}"] = layer
+        if compiled:
+            layers[f"{name} compiled"] = torch.compile(kind(width, impl="composed").to(device))
+    layers[CONTROL] = LayerNorm(width, impl="native").to(device)
+    gain = torch.ones(width, device=device, requires_grad=True)
+    layers["F.rms_norm"] = lambda x: F.rms_norm(x, (width,), gain.to(x.dtype), 1e-6)
+    for name, layer in _others(width, device).items():
+        layers[name] = layer
+    return layers
+
+
+def _others(width: int, device: torch.device) -> dict[str, Callable]:
+    """Returns the kernels of other libraries that are installed and run on `device`."""
+    if device.type != "cuda":
+        return {}
+    found: dict[str, Callable] = {}
+    try:
+        from liger_kernel.transformers import LigerRMSNorm
+
+        found["rmsnorm liger"] = LigerRMSNorm(width).to(device)
+    except ImportError:
+        pass
+    try:
+        from apex.normalization import FusedRMSNorm
+
+        found["rmsnorm apex"] = FusedRMSNorm(width).to(device)
+    except ImportError:
+        pass
+    return found
+
+
+def _pass(which: str, layer: Callable, x: torch.Tensor, dy: torch.Tensor) -> Callable[[], Any]:
+    inputs = [x, *(layer.parameters() if isinstance(layer, torch.nn.Module) else ())]
+    if which == "forward":
+        # with a graph, as in training: what the backward pass needs is saved
+        return lambda: layer(x)
+    if which == "both":
+        return lambda: torch.autograd.grad(layer(x), inputs, dy)
+    y = layer(x)
+    return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)

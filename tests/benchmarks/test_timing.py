@@ -1,0 +1,41 @@
+"""Interleaved timing: every variant once a block, warm-up left out, honest intervals."""
+
+import torch
+
+from normlab.benchmarks.norms import norm_times
+from normlab.benchmarks.timing import CONTROL, interleave
+
+CPU = torch.device("cpu")
+
+
+def test_every_variant_is_timed_once_a_block_in_changing_order():
+    calls, now = [], [0.0]
+    cost = {"slow": 3.0, "fast": 1.0}
+
+    def variant(name):
+        def call():
+            calls.append(name)
+            now[0] += cost[name]
+
+        return call
+
+    def before():
+        now[0] += 100  # must not be counted
+
+    times = interleave(
+        {name: variant(name) for name in cost}, 20, CPU, warmup=2, before=before,
+        watch=lambda: now[0],
+    )  # fmt: skip
+    assert times == {"slow": [3.0] * 20, "fast": [1.0] * 20}
+    blocks = [tuple(calls[i : i + 2]) for i in range(0, len(calls), 2)]
+    assert len(blocks) == 22 and set(blocks) == {("slow", "fast"), ("fast", "slow")}
+
+
+def test_norms_are_timed_in_every_implementation_and_pass():
+    records = norm_times(8, 16, torch.float32, CPU, blocks=2, compiled=False, cold=False)
+    assert [r["title"].split(",")[0] for r in records] == ["forward", "backward", "both"]
+    for record in records:
+        names = set(record["times"])
+        assert {"layernorm native", "rmsnorm composed", "F.rms_norm", CONTROL, "copy"} <= names
+        assert all(len(t) == 2 and min(t) > 0 for t in record["times"].values())
+    assert [r["bytes"] / r["copy_bytes"] for r in records] == [1, 1.5, 2.5]
