@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.errors import UserError
@@ -35,8 +36,12 @@ def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
     `conf` is the configuration folder; `overrides` are train.py's, with a sweep of experiments/ or
     comma-separated values among them.
     """
-    params = _compose(conf, overrides).hydra.sweeper.params or {}
     parse = OverridesParser.create().parse_overrides
+    try:
+        fixed = [str(o.input_line) for o in parse(overrides) if not o.is_sweep_override()]
+        params = _compose(conf, fixed).hydra.sweeper.params or {}
+    except HydraException as error:
+        raise UserError(str(error).split("\n")[0]) from error
     arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
     directories = []
     for job in BasicSweeper.split_arguments(arguments, None)[0]:

@@ -38,7 +38,8 @@ def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
              "flat": _flat, "": _untestable}  # fmt: skip
     if claim.rule not in rules:
-        raise UserError(f"claim {claim.text!r} has no rule {claim.rule!r}: choose from {[*rules]}.")
+        known = ", ".join(filter(None, rules))
+        raise UserError(f"claim {claim.text!r} has no rule {claim.rule}: choose one of {known}.")
     return rules[claim.rule](claim, runs)
 
 
