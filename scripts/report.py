@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.reports.benchmarks import write_pages
 from normlab.reports.experiments import load, load_all
 from normlab.reports.report import write_index, write_report
 
@@ -14,6 +15,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="experiments to rebuild; all when none is named")
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--benchmarks", type=Path, default=Path("runs/benchmarks"))
     args = parser.parse_args()
     try:
         every = load_all(args.experiments)
@@ -22,6 +24,8 @@ def main() -> None:
             for scale in experiment.available():
                 if folder := write_report(experiment, scale, args.results):
                     print(f"wrote {folder}")
+        for page in write_pages(args.benchmarks, args.results):
+            print(f"wrote {page}")
         print(f"wrote {write_index(every, args.results)}")
     except UserError as error:
         sys.exit(str(error))

@@ -123,7 +123,7 @@ def test_every_experiment_has_its_scales_and_claims():
     for experiment in experiments:
         assert experiment.claims and experiment.protocol
         if experiment.available():
-            assert {"smoke", "multi30k", "paper"} <= set(experiment.available())
+            assert {"smoke", "multi30k"} <= set(experiment.available())
             for scale in experiment.available():
                 sweep = experiment.sweep(scale)
                 assert sweep.folder.parts[0] == "runs" and sweep.cells() and sweep.seeds
