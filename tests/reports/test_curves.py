@@ -47,7 +47,7 @@ def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(runs)
     assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1])]  # mean of seeds; none; its cross
     assert axes.lines[2].get_marker() == "x"
     assert len(axes.collections) == 1  # the band of the two seeds
-    assert {text.get_text() for text in axes.texts} == {"rmsnorm", "none"}
+    assert {text.get_text().strip() for text in axes.texts} == {"rmsnorm", "none"}
     plt.close()
 
 

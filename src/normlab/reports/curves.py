@@ -66,7 +66,7 @@ def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
     for y, x, label, colour in sorted(ends):
         last = max(y, last + gap)
         axes.annotate(
-            label, (x, y), xytext=(x, last), textcoords="data", color=colour, fontsize=9,
+            f" {label}", (x, y), xytext=(x, last), textcoords="data", color=colour, fontsize=9,
             va="center", ha="left", annotation_clip=False,
         )  # fmt: skip
 
@@ -103,7 +103,7 @@ def draw_parameter(axes: Any, runs: Sequence[Run], key: str, x: str) -> None:
         axes.plot(xs, mean, "o-", color=colour, linewidth=1.8, markersize=4)
         low, high = ([f(points[at]) for at in xs] for f in (min, max))
         axes.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
-        ends.append((mean[-1], xs[-1], f" {norm}", colour))
+        ends.append((mean[-1], xs[-1], norm, colour))
     _label_ends(axes, ends)
     _finish(axes, key, x)
 

@@ -100,6 +100,7 @@ class Experiment:
     tables: list[Table] = field(default_factory=list)
     figure: dict[str, Any] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    findings: dict[str, str] = field(default_factory=dict)  # scale -> what we make of it, in prose
 
     def available(self) -> list[str]:
         """Returns the names of its sweeps: smoke, multi30k, paper, ..."""

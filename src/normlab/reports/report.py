@@ -106,6 +106,8 @@ def _page(
             verdict = judge(claim, runs)
             lines.append(f"| {claim.text} | **{verdict.verdict}** | {verdict.evidence} |")
         lines.append("")
+    if sweep.scale in experiment.findings:
+        lines += [f"*What we make of it.* {_flow(experiment.findings[sweep.scale])}", ""]
     for table in experiment.tables:
         lines += [*([f"## {table.title}", ""] if table.title else []),
                   *_table(experiment, sweep, runs, table), ""]  # fmt: skip
