@@ -2,9 +2,10 @@
 
     scripts/benchmark.py norms
     scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
+    scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
 
-Further arguments of `steps` are overrides of train.py.
+Further arguments of `steps` and `profile` are overrides of train.py.
 """
 
 import argparse
@@ -43,17 +44,21 @@ def main() -> None:
     steps = kinds.add_parser("steps", parents=[common], help="training steps")
     steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
+    profile = kinds.add_parser(
+        "profile", parents=[common], help="where a training step's time goes"
+    )
+    profile.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
+    profile.add_argument("--batches", type=int, default=8, help="steps that are profiled")
     decode = kinds.add_parser("decode", parents=[common], help="translation of a test set")
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     decode.add_argument("--sentences", type=int, default=1000)
     args, overrides = parser.parse_known_args()
-    if overrides and args.kind != "steps":
+    if overrides and args.kind not in ("steps", "profile"):
         parser.error(f"unknown argument {overrides[0]}")
     try:
-        result = {"norms": run_norms, "steps": run_steps, "decode": run_decode}[args.kind](
-            args, overrides
-        )
+        kinds_of = {"norms": run_norms, "steps": run_steps, "profile": run_profile}
+        result = {**kinds_of, "decode": run_decode}[args.kind](args, overrides)
         RAW.mkdir(parents=True, exist_ok=True)
         name = args.name or result.pop("name")
         result.pop("name", None)
@@ -115,20 +120,62 @@ def run_norms(args: argparse.Namespace, _: list[str]) -> dict:
 
 
 def run_steps(args: argparse.Namespace, overrides: list[str]) -> dict:
+    from normlab.benchmarks.steps import step_times, variants
+
+    device = start(args)
+    steps, batches, settings = make_steps(args, overrides, variants(args.compile), device)
+    title = f"{args.model}, {settings.precision}"
+    record = step_times(title, steps, batches, args.blocks, device)
+    table = "table3" if "rnn" in args.model else "table4"
+    record["paper"] = {
+        row["norm"]: float(row["seconds_per_1k_steps"])
+        for row in load(table, Path("experiments")).paper
+    }
+    name = f"steps_{args.model}_{settings.precision}" + "_compiled" * args.compile
+    notes = [
+        "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
+        f"1 - none : variant. The paper's seconds are those of its {table}.",
+    ]
+    return result_of(name, f"Training steps of {args.model}", device, [record], notes)
+
+
+def run_profile(args: argparse.Namespace, overrides: list[str]) -> dict:
+    from torch.profiler import ProfilerActivity, profile
+
+    device = start(args)
+    steps, _, settings = make_steps(args, overrides, {"": []}, device)
+    for _ in range(3):
+        steps[""]()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities) as profiler:
+        for _ in range(args.batches):
+            steps[""]()
+    sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    text = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
+    notes = [f"{args.batches} steps, by the operators' own time.", "", "```", text, "```"]
+    title = f"Profile of {args.model}, {settings.precision}"
+    name = f"profile_{args.model}_{settings.precision}"
+    return result_of(name, title, device, [], notes)
+
+
+def make_steps(
+    args: argparse.Namespace, overrides: list[str], variants: dict[str, list[str]], device: Any
+) -> tuple[dict[str, Any], list[Any], Any]:
+    """Returns a training step for each variant that is valid here, the batches, the settings."""
     import torch
 
     import normlab.run  # noqa: F401 - registers the resolvers of the config
     from normlab import build, schema
-    from normlab.benchmarks.steps import Steps, step_times, variants
+    from normlab.benchmarks.steps import Steps
     from normlab.data.batching import collate, epoch_batches
     from normlab.rundir import compose_job
 
-    device = start(args)
-    common = [f"model={args.model}", "logger=none", *overrides]
     prepared: Any = None
-    steps, batches = {}, []
-    for name, chosen in variants(args.compile).items():
-        config = schema.check(compose_job(Path("conf"), [*common, *chosen]))
+    steps: dict[str, Any] = {}
+    batches: list[Any] = []
+    for name, chosen in variants.items():
+        arguments = [f"model={args.model}", "logger=none", *overrides, *chosen]
+        config = schema.check(compose_job(Path("conf"), arguments))
         if prepared is None:
             _, prepared = build.load_data(config)
             order = epoch_batches(
@@ -145,19 +192,7 @@ def run_steps(args: argparse.Namespace, overrides: list[str]) -> dict:
             continue
         optimizer = build.build_optimizer(model, config)
         steps[name] = Steps(model, optimizer, config.trainer, batches, device)
-    precision = config.trainer.precision
-    record = step_times(f"{args.model}, {precision}", steps, batches, args.blocks, device)
-    table = "table3" if "rnn" in args.model else "table4"
-    record["paper"] = {
-        row["norm"]: float(row["seconds_per_1k_steps"])
-        for row in load(table, Path("experiments")).paper
-    }
-    name = f"steps_{args.model}_{precision}" + "_compiled" * args.compile
-    notes = [
-        "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
-        f"1 - none : variant. The paper's seconds are those of its {table}.",
-    ]
-    return result_of(name, f"Training steps of {args.model}", device, [record], notes)
+    return steps, batches, config.trainer
 
 
 def run_decode(args: argparse.Namespace, overrides: list[str]) -> dict:

@@ -11,6 +11,11 @@ CONTROL = "A/A control"
 RESAMPLES = 2000
 LIMIT = {"cpu": 0.02, "gpu": 0.005}  # an A/A interval wider than this is said in the heading
 
+INTERLEAVED = (
+    "All variants in one process, once a block in random order, warm-up left out; ratios are",
+    "taken within a block, their interval is a bootstrap over blocks (95 %).",
+)
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -44,8 +49,7 @@ def page(benchmark: dict[str, Any]) -> str:
     lines += [
         f"{environment['device']}, torch {environment['torch']}, "
         f"commit {benchmark['commit'][:10]}.",
-        "All variants in one process, once a block in random order, warm-up left out; ratios are",
-        "taken within a block, their interval is a bootstrap over blocks (95 %).",
+        *(INTERLEAVED if benchmark["records"] else ()),
         *benchmark["notes"],
         "",
     ]

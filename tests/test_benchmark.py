@@ -1,0 +1,52 @@
+"""scripts/benchmark.py from end to end, on a model that takes no time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import TINY
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    for name in ("conf", "experiments"):
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    def run(*arguments):
+        command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    run.results = tmp_path / "results" / "benchmarks"
+    return run
+
+
+def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
+    tiny = [override for override in TINY if not override.startswith("logger")]
+    result = benchmark(
+        "steps", "--blocks", "2", "--batches", "1", f"data.cache_dir={tmp_path}/c", *tiny
+    )
+    assert result.returncode == 0, result.stderr
+    page = (benchmark.results / "steps_transformer_tiny_fp32.md").read_text()
+    assert page in result.stdout
+    for variant in ("none", "layernorm native", "rmsnorm composed", "prmsnorm composed"):
+        assert f"| {variant} | " in page
+    assert "| 231 | 0.931 |" in page  # the paper's RMSNorm, Table 4
+    stored = json.loads((benchmark.results / "steps_transformer_tiny_fp32.json").read_text())
+    assert all(len(times) == 2 for times in stored["records"][0]["times"].values())
+
+
+def test_profile_names_the_operators(benchmark, tmp_path):
+    tiny = [override for override in TINY if not override.startswith("logger")]
+    result = benchmark("profile", "--batches", "1", f"data.cache_dir={tmp_path}/c", *tiny)
+    assert result.returncode == 0, result.stderr
+    assert "aten::mm" in (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
+
+
+def test_mistakes_are_one_sentence(benchmark):
+    assert "unknown argument norm=none" in benchmark("norms", "norm=none").stderr
+    result = benchmark("decode", "nowhere")
+    assert result.returncode == 1 and "nowhere is no run directory" in result.stderr
