@@ -31,7 +31,8 @@ def test_the_run_directory_contract(tiny_config, tmp_path):
     }  # fmt: skip
     assert contract <= set(summary)
     assert (summary["status"], summary["steps"], summary["seed"]) == ("completed", 12, 3)
-    assert (summary["norm_impl"], summary["init_mean"]) == ("composed", 0.2)
+    assert summary["norm_impl"] in ("fused", "composed")  # as the machine has a compiler or not
+    assert summary["init_mean"] == 0.2
     assert {"bleu", "chrf", "signature", "sentences"} <= set(summary["test"]["test"])
     keys = set().union(*metrics)
     assert {

@@ -1,0 +1,63 @@
+"""Compares two runs' stored test outputs by paired bootstrap resampling (sacreBLEU's own).
+
+It tests the outputs of these two trainings, not the settings behind them: another seed may turn the
+result around. For that compare several seeds, as the tables of scripts/report.py do.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from normlab.errors import UserError
+from normlab.scoring import compare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_a", type=Path)
+    parser.add_argument("run_b", type=Path)
+    parser.add_argument("--samples", type=int, default=1000, help="bootstrap resamples")
+    args = parser.parse_args()
+    try:
+        print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
+        for name in shared_sets(args.run_a, args.run_b):
+            a, b = (lines(run / "hypotheses" / name) for run in (args.run_a, args.run_b))
+            references = lines(args.run_a / "references" / name)
+            if references != lines(args.run_b / "references" / name):
+                raise UserError(f"the runs have different references for {name}: no comparison.")
+            for result in compare(a, b, references, args.samples):
+                gap = result.b - result.a
+                print(
+                    f"| {Path(name).stem} | {result.metric} | {result.a:.2f} "
+                    f"| {result.b:.2f} | {gap:+.2f} | {result.p:.3f} |"
+                )
+                print(f"{result.metric}: {result.signature}", file=sys.stderr)
+    except (UserError, ValueError) as error:
+        sys.exit(str(error))
+    print("\nA paired bootstrap over sentences: it tests these outputs, not seeds.")
+
+
+def shared_sets(run_a: Path, run_b: Path) -> list[str]:
+    """Returns the file names of the test sets that both runs translated."""
+    names = []
+    for run in (run_a, run_b):
+        found = {path.name for path in (run / "hypotheses").glob("*.txt")}
+        if not found:
+            raise UserError(f"{run} holds no test outputs: the run diverged, or is not finished.")
+        names.append(found)
+    if not names[0] & names[1]:
+        raise UserError(f"{run_a} and {run_b} have no test set in common.")
+    return sorted(names[0] & names[1])
+
+
+def lines(path: Path) -> list[str]:
+    """Returns the lines of a stored text, which end with \\n and nothing else."""
+    if not path.exists():
+        raise UserError(f"{path} is missing.")
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+if __name__ == "__main__":
+    main()
