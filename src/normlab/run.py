@@ -109,7 +109,7 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         _train_and_test(config, resolved, run_dir, summary)
     except BaseException as error:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: submitit requeues
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
             summary["status"] = "interrupted"
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error

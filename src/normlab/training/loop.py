@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -275,24 +276,35 @@ def restore(
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Sets the event on the first Ctrl-C or SIGTERM; a second Ctrl-C stops at once."""
-    event = threading.Event()
+    """Sets the event on the first Ctrl-C, SIGTERM or preemption; a second Ctrl-C stops at once.
+
+    Preemption is the signal for which submitit has set a handler, which requeues the job and ends
+    the process: it is called on leaving, when the checkpoint is written.
+    """
+    event, preempted = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python delivers signals to the main thread only
         return
+    preemption = signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")]
+    requeue = signal.getsignal(preemption)
 
     def handle(number, frame):
         if event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         log.warning("Interrupted: saving after this step.")
         event.set()
+        if number == preemption:
+            preempted.set()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = {signal.SIGINT, signal.SIGTERM} | ({preemption} if callable(requeue) else set())
+    previous = {number: signal.signal(number, handle) for number in signals}
     try:
         yield event
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if preempted.is_set() and callable(requeue):
+        requeue(preemption, None)
 
 
 def _in_order(epoch_batches, progress: Progress) -> Callable[[], Callable[[], Batch]]:
