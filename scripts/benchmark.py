@@ -4,14 +4,16 @@
     scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
     scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
+    scripts/benchmark.py joeynmt --python JOEYNMT_ENV/bin/python data=text data.dir=DIR
 
-Further arguments of `steps` and `profile` are overrides of train.py.
+Further arguments of `steps`, `profile` and `joeynmt` are overrides of train.py.
 """
 
 import argparse
 import json
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,12 +55,19 @@ def main() -> None:
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     decode.add_argument("--sentences", type=int, default=1000)
+    joeynmt = kinds.add_parser("joeynmt", parents=[common], help="training and decoding: JoeyNMT's")
+    joeynmt.add_argument("--python", type=Path, required=True, help="of JoeyNMT's environment")
+    joeynmt.add_argument("--steps", type=int, default=1000, help="trained before loss and decoding")
+    joeynmt.set_defaults(blocks=5)
     args, overrides = parser.parse_known_args()
-    if overrides and args.kind not in ("steps", "profile"):
+    if overrides and args.kind not in ("steps", "profile", "joeynmt"):
         parser.error(f"unknown argument {overrides[0]}")
+    runners = {
+        "norms": run_norms, "steps": run_steps, "profile": run_profile, "decode": run_decode,
+        "joeynmt": run_joeynmt,
+    }  # fmt: skip
     try:
-        kinds_of = {"norms": run_norms, "steps": run_steps, "profile": run_profile}
-        result = {**kinds_of, "decode": run_decode}[args.kind](args, overrides)
+        result = runners[args.kind](args, overrides)
         RAW.mkdir(parents=True, exist_ok=True)
         name = args.name or result.pop("name")
         result.pop("name", None)
@@ -112,8 +121,9 @@ def run_norms(args: argparse.Namespace, _: list[str]) -> dict:
             )  # fmt: skip
     caches = "filled by the variants before" if args.warm else "emptied before each call"
     notes = [
-        f"Caches {caches}. Times include autograd's; `both` is forward and backward. Bandwidth",
-        "counts each tensor of [rows, width] once: x and y forward, x, dy and dx backward.",
+        f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
+        "`native` is torch's own operator: F.layer_norm, F.rms_norm. Bandwidth counts each tensor",
+        "of [rows, width] once: x and y forward, x, dy and dx backward.",
     ]
     name = "norms_warm" if args.warm else "norms"
     return result_of(name, "Norms by themselves", device, records, notes)
@@ -214,11 +224,58 @@ def run_decode(args: argparse.Namespace, overrides: list[str]) -> dict:
             {
                 "title": f"beam {beam}, {len(sentences)} sentences",
                 "baseline": next(iter(runs)),
-                "sentences": len(sentences),
+                "work": {"count": len(sentences), "of": "sentences"},
                 "times": times,
             }
         )
     return result_of("decode", "Translation of a test set", device, records, [])
+
+
+def run_joeynmt(args: argparse.Namespace, overrides: list[str]) -> dict:
+    import normlab.run
+    from normlab import build, schema
+    from normlab.benchmarks import joeynmt
+    from normlab.rundir import compose_job
+    from normlab.scoring import score
+
+    device = start(args)
+    config = schema.check(compose_job(Path("conf"), overrides))
+    corpus, prepared = build.load_data(config)
+    folder = RAW / "joeynmt"
+    joey = joeynmt.JoeyNMT(args.python.absolute(), folder / "joeynmt", config, prepared)
+    ours = joeynmt.Normlab(folder, overrides)
+    work = {"count": 1000, "of": "target tokens"}
+    times = joeynmt.training_times(joey, ours, args.blocks)
+    title = "training, per 1,000 target tokens"
+    records = [{"title": title, "baseline": joeynmt.BASELINE, "work": work, "times": times}]
+
+    losses = {joeynmt.BASELINE: joey.train("trained", args.steps, 50)[1][-1]}
+    for name, precision in joeynmt.OURS.items():
+        run_name = f"{precision}_trained"
+        losses[name] = ours.train(run_name, precision, args.steps, 50)[1][-1]
+    (test_name, test), *_ = corpus.test.items()
+    loaded = normlab.run.load(folder / "fp32_trained", device=args.device)
+    times = {joeynmt.BASELINE: [], "normlab, fp32": []}
+    bleu = {}
+    for _ in range(args.blocks):
+        seconds, outputs = joey.translate("trained", beam=5)
+        times[joeynmt.BASELINE].append(seconds)
+        bleu[joeynmt.BASELINE] = score(outputs, test.tgt)["bleu"]
+        started = time.perf_counter()
+        outputs = loaded.translate(list(test.src), beam=5)
+        times["normlab, fp32"].append(time.perf_counter() - started)
+        bleu["normlab, fp32"] = score(outputs, test.tgt)["bleu"]
+    title = f"beam 5, {test_name}"
+    work = {"count": len(test.src), "of": "sentences"}
+    records.append({"title": title, "baseline": joeynmt.BASELINE, "work": work, "times": times})
+    notes = [
+        "",
+        "Here a variant is a process of its own, started once a round; first steps left out. The",
+        "same Transformer, optimiser, batch limit and subwords. Dev NLL a token after",
+        f"{args.steps} steps: {', '.join(f'{name} {loss:.2f}' for name, loss in losses.items())};",
+        f"BLEU of {test_name}: {', '.join(f'{name} {found:.1f}' for name, found in bleu.items())}.",
+    ]
+    return result_of("joeynmt", "normlab and JoeyNMT 2.3", device, records, notes)
 
 
 if __name__ == "__main__":

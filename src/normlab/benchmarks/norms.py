@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave, keep_memory
 from normlab.errors import UserError
@@ -70,8 +69,6 @@ def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Calla
         if compiled:
             layers[f"{name} compiled"] = torch.compile(kind(width, impl="composed").to(device))
     layers[CONTROL] = LayerNorm(width, impl="native").to(device)
-    gain = torch.ones(width, device=device, requires_grad=True)
-    layers["F.rms_norm"] = lambda x: F.rms_norm(x, (width,), gain.to(x.dtype), 1e-6)
     for name, layer in _others(width, device).items():
         layers[name] = layer
     return layers

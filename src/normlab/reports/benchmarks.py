@@ -72,8 +72,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if "tokens" in record:
         head += ["s per 1k steps", "target tokens/s", "share of the step in norms"]
         head += ["paper: s per 1k steps", "paper: ratio to layernorm"]
-    if "sentences" in record:
-        head += ["sentences/s"]
+    if "work" in record:
+        head += [f"{record['work']['of']}/s"]
     if "bytes" in record:
         head += ["of the copy's bandwidth"]
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -85,8 +85,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
             row += ["-" if share is None else f"{100 * share:.0f} %"]
             paper = record["paper"].get(name.split()[0])
             row += ["-", "-"] if paper is None else _paper(paper, record["paper"]["layernorm"])
-        if "sentences" in record:
-            row.append(f"{record['sentences'] / median[name]:.1f}")
+        if "work" in record:
+            row.append(f"{record['work']['count'] / median[name]:,.0f}")
         if "bytes" in record:
             bandwidth = record["copy_bytes"] / median["copy"]
             moved = record["copy_bytes"] if name == "copy" else record["bytes"]
