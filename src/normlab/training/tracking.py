@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,19 @@ def wandb_settings(
     """Returns the arguments of `wandb.init`: online when a key is known, else offline.
 
     The nested config comes with its flat string keys ("init.mean") beside it, because W&B's tables
-    and sweeps filter by flat keys only.
+    and sweeps filter by flat keys only. A run that goes on in its directory goes on under its id.
     """
     import wandb
 
     mode = os.environ.get("WANDB_MODE")
     if mode is None:
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+    id_file = run_dir / "wandb" / "id"
+    if not id_file.exists():
+        write_text(id_file, uuid.uuid4().hex[:8])
     return {
+        "id": id_file.read_text(),
+        "resume": "allow",
         "project": project,
         "group": group[:127],
         "name": name[:127],
