@@ -58,7 +58,7 @@ def main() -> None:
     joeynmt = kinds.add_parser("joeynmt", parents=[common], help="training and decoding: JoeyNMT's")
     joeynmt.add_argument("--python", type=Path, required=True, help="of JoeyNMT's environment")
     joeynmt.add_argument("--steps", type=int, default=1000, help="trained before loss and decoding")
-    joeynmt.set_defaults(blocks=5)
+    joeynmt.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
     if overrides and args.kind not in ("steps", "profile", "joeynmt"):
         parser.error(f"unknown argument {overrides[0]}")
@@ -245,7 +245,7 @@ def run_joeynmt(args: argparse.Namespace, overrides: list[str]) -> dict:
     joey = joeynmt.JoeyNMT(args.python.absolute(), folder / "joeynmt", config, prepared)
     ours = joeynmt.Normlab(folder, overrides)
     work = {"count": 1000, "of": "target tokens"}
-    times = joeynmt.training_times(joey, ours, args.blocks)
+    times = joeynmt.training_times(joey, ours, args.rounds)
     title = "training, per 1,000 target tokens"
     records = [{"title": title, "baseline": joeynmt.BASELINE, "work": work, "times": times}]
 
@@ -257,7 +257,7 @@ def run_joeynmt(args: argparse.Namespace, overrides: list[str]) -> dict:
     loaded = normlab.run.load(folder / "fp32_trained", device=args.device)
     times = {joeynmt.BASELINE: [], "normlab, fp32": []}
     bleu = {}
-    for _ in range(args.blocks):
+    for _ in range(args.rounds):
         seconds, outputs = joey.translate("trained", beam=5)
         times[joeynmt.BASELINE].append(seconds)
         bleu[joeynmt.BASELINE] = score(outputs, test.tgt)["bleu"]

@@ -183,8 +183,8 @@ def _train_and_test(config: schema.Config, resolved: dict, run_dir: Path, summar
     if config.logger.name == "wandb":
         tags = [*config.logger.tags, config.names.model, config.names.norm, config.names.data]
         wandb = wandb_settings(
-            run_dir, resolved | {"norm_impl": summary["norm_impl"]}, project=config.logger.project, group=config.logger.group,
-            name=config.names.run, tags=tags,
+            run_dir, resolved | {"norm_impl": summary["norm_impl"]}, tags=tags,
+            project=config.logger.project, group=config.logger.group, name=config.names.run,
         )  # fmt: skip
     with Tracker(run_dir, wandb) as tracker, Reporter(settings.max_steps) as report:
         progress = train(
