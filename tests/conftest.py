@@ -1,11 +1,15 @@
 """Fixtures that many tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from tiny import NAMES, TINY, TINY_RNN
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, which torch.compile does
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -100,18 +100,22 @@ def test_the_normalised_cell_written_out():
     torch.testing.assert_close(new, z * h + (1 - z) * candidate)
 
 
+def advance(gru, state, x):
+    return gru(state[None], gru.read(x[None]), *gru.recurrent_weights())[0]
+
+
 def test_a_decoder_step_written_out():
     model = make(LayerNorm)
     memory = model.encode(SRC[:1], LENGTHS[:1])
     a = memory.annotations[0]  # (src_len, 16)
     s0 = torch.tanh(model.initial(a.mean(0)))
     y = model.tgt_embedding(TGT[0, 0])
-    s1 = model.gru1(s0, model.gru1.read(y), *model.gru1.recurrent_weights())
+    s1 = advance(model.gru1, s0, y)
     attention = model.attention
     energy = attention.key_norm(attention.key(a)) + attention.query_norm(attention.query(s1))
     alpha = (torch.tanh(energy) @ attention.score.weight[0]).softmax(0)
     context = alpha @ a
-    s2 = model.gru2(s1, model.gru2.read(context), *model.gru2.recurrent_weights())
+    s2 = advance(model.gru2, s1, context)
     parts = model.from_embedding(y) + model.from_state(s2) + model.from_context(context)
     expected = model.softmax_weight @ torch.tanh(parts) + model.softmax_bias
     torch.testing.assert_close(logits(model)[0, 0], expected)

@@ -1,16 +1,37 @@
-"""The fused kernels: the formulas again, their gradients, and what torch asks of an operator."""
+"""The fused kernels: the formulas again, their gradients, and what torch asks of an operator.
+
+Both operator sets pass the same tests: C++ on CPU, and Triton on a GPU when there is one, else in
+Triton's interpreter (conftest.py asks for it).
+"""
 
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 from normlab.errors import UserError
-from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, modules
+from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, kernels
 from normlab.norms.functional import layer_norm, prms_norm
 from normlab.norms.kernels import build
 
-pytestmark = pytest.mark.skipif(build.error() is not None, reason=f"no kernels: {build.error()}")
+cpp = pytest.mark.skipif(build.error() is not None, reason=f"no kernels: {build.error()}")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+
+
+@pytest.fixture(params=[pytest.param("cpp", marks=cpp), pytest.param("triton", marks=triton)])
+def ops(request):
+    """The operators; new tensors lie on their device."""
+    if request.param == "cpp":
+        return torch.ops.normlab
+    import normlab.norms.kernels.gpu  # noqa: F401 - registers them
+
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
+        request.addfinalizer(lambda: torch.set_default_device(None))
+    return torch.ops.normlab_triton
+
 
 EPS = 1e-6
 NORMS = {  # name: (k of n = 37, centre)
@@ -49,12 +70,12 @@ def parameters(n, dtype=torch.float32):
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("given", INPUTS)
-def test_values_and_gradients_are_those_of_the_formula(name, given):
+def test_values_and_gradients_are_those_of_the_formula(name, given, ops):
     k, centre = NORMS[name]
     gain, bias = parameters(37)
     x = INPUTS[given]().requires_grad_()
     dy = torch.randn_like(x)
-    y = torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+    y = ops.norm(x, gain, bias, EPS, k, centre)[0]
     expected = reference(x, gain, bias, k, centre)
     assert y.dtype == x.dtype and y.shape == x.shape
     close = {"rtol": 2e-4, "atol": 2e-4}
@@ -70,26 +91,26 @@ def test_values_and_gradients_are_those_of_the_formula(name, given):
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize(("with_gain", "with_bias"), [(True, True), (True, False), (False, False)])
-def test_gradcheck_in_fp64(name, with_gain, with_bias):
+def test_gradcheck_in_fp64(name, with_gain, with_bias, ops):
     k, centre = NORMS[name]
     gain, bias = parameters(37, torch.float64)
     inputs = [torch.randn(3, 37, dtype=torch.float64, requires_grad=True)]
     inputs += [gain] * with_gain + [bias] * with_bias
 
     def function(x, gain=None, bias=None):
-        return torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+        return ops.norm(x, gain, bias, EPS, k, centre)[0]
 
     assert torch.autograd.gradcheck(function, inputs)
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_the_fused_sum_is_the_norm_of_the_sum_and_passes_both_gradients_on(name):
+def test_the_fused_sum_is_the_norm_of_the_sum_and_passes_both_gradients_on(name, ops):
     k, centre = NORMS[name]
     gain, bias = parameters(37, torch.float64)
     x, residual = (torch.randn(3, 37, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def function(x, residual, gain, bias):
-        y, total, _ = torch.ops.normlab.add_norm(x, residual, gain, bias, EPS, k, centre)
+        y, total, _ = ops.add_norm(x, residual, gain, bias, EPS, k, centre)
         return y, total
 
     y, total = function(x, residual, gain, bias)
@@ -100,11 +121,11 @@ def test_the_fused_sum_is_the_norm_of_the_sum_and_passes_both_gradients_on(name)
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", NORMS)
-def test_half_precision_has_fp32_statistics_and_keeps_its_dtype(name, dtype):
+def test_half_precision_has_fp32_statistics_and_keeps_its_dtype(name, dtype, ops):
     k, centre = NORMS[name]
     gain, bias = parameters(37)
     x = (torch.randn(64, 37) + 3).to(dtype).requires_grad_()
-    y = torch.ops.normlab.norm(x, gain, bias, EPS, k, centre)[0]
+    y = ops.norm(x, gain, bias, EPS, k, centre)[0]
     assert y.dtype == dtype
     expected = reference(x, gain, bias, k, centre)
     torch.testing.assert_close(y.double(), expected, rtol=1e-2, atol=2e-2)
@@ -116,23 +137,24 @@ def test_half_precision_has_fp32_statistics_and_keeps_its_dtype(name, dtype):
         torch.testing.assert_close(g.double(), w.double(), rtol=2e-2, atol=5e-2)
 
 
-def test_a_large_output_takes_the_streaming_path():
+def test_a_large_output_takes_the_streaming_path(ops):
     x = torch.randn(6000, 320)  # 7.7 MB
     gain, _ = parameters(320)
-    y = torch.ops.normlab.norm(x, gain, None, EPS, 320, False)[0]
+    y = ops.norm(x, gain, None, EPS, 320, False)[0]
     torch.testing.assert_close(
         y.double(), reference(x, gain, None, 320, False), rtol=1e-4, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_non_finite_inputs_come_out_as_such(bad):
+def test_non_finite_inputs_come_out_as_such(bad, ops):
     x = torch.randn(3, 37)
     x[1, 4] = bad
-    y = torch.ops.normlab.norm(x, None, None, EPS, 37, False)[0]
+    y = ops.norm(x, None, None, EPS, 37, False)[0]
     assert y[1].isnan().any() and y[[0, 2]].isfinite().all()
 
 
+@cpp
 def test_the_same_bits_for_any_number_of_threads():
     x, (gain, bias), dy = torch.randn(4000, 64), parameters(64), torch.randn(4000, 64)
     results = []
@@ -148,34 +170,36 @@ def test_the_same_bits_for_any_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_torch_accepts_the_operators():
+def test_torch_accepts_the_operators(ops):
     x, gain, bias = torch.randn(5, 37, requires_grad=True), *parameters(37)
-    torch.library.opcheck(torch.ops.normlab.norm, (x, gain, bias, EPS, 37, True))
-    torch.library.opcheck(torch.ops.normlab.norm, (x, gain, None, EPS, 5, False))
-    torch.library.opcheck(torch.ops.normlab.add_norm, (x, x.detach(), gain, bias, EPS, 37, True))
+    torch.library.opcheck(ops.norm, (x, gain, bias, EPS, 37, True))
+    torch.library.opcheck(ops.norm, (x, gain, None, EPS, 5, False))
+    torch.library.opcheck(ops.add_norm, (x, x.detach(), gain, bias, EPS, 37, True))
 
 
-def test_compiled_code_sees_one_node():
-    norm, graphs = RMSNorm(8, impl="fused"), []
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+def test_compiled_code_sees_one_node(device):
+    norm, graphs = RMSNorm(8, impl="fused").to(device), []
 
     def backend(graph, _):
         graphs.append([node.name for node in graph.graph.nodes if node.op == "call_function"])
         return graph
 
     compiled = torch.compile(norm, backend=backend, fullgraph=True)
-    x = torch.randn(4, 8)
+    x = torch.randn(4, 8, device=device)
     torch.testing.assert_close(compiled(x), norm(x))
     assert len([name for name in graphs[0] if "norm" in name]) == 1
 
 
-def test_a_second_derivative_is_refused_not_wrong():
+def test_a_second_derivative_is_refused_not_wrong(ops):
     x = torch.randn(3, 8, requires_grad=True)
-    y = torch.ops.normlab.norm(x, None, None, EPS, 8, False)[0]
+    y = ops.norm(x, None, None, EPS, 8, False)[0]
     (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="composed"):
         dx.sum().backward()
 
 
+@cpp
 @pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm])
 def test_auto_takes_them_and_autocast_does_not_matter(kind):
     norm, x = kind(16), torch.randn(2, 16, dtype=torch.bfloat16)
@@ -189,11 +213,19 @@ def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, capl
     monkeypatch.setenv("CXX", "no-such-compiler")
     problem = build.error.__wrapped__()
     assert "no-such-compiler" in problem and "No fused norms here" in caplog.text
-    monkeypatch.setattr(modules, "_no_fused", lambda device: problem)
+    monkeypatch.setattr(kernels, "problem", lambda device, dim: problem)
     assert RMSNorm(8)(torch.ones(2, 8)).shape == (2, 8)
     assert RMSNorm(8).implementation(torch.device("cpu")) == "composed"
     with pytest.raises(UserError, match="no-such-compiler.*norm.impl=auto"):
         RMSNorm(8, impl="fused")(torch.ones(2, 8))
+
+
+@triton
+def test_triton_refuses_rows_that_no_program_can_hold(ops):
+    if ops is torch.ops.normlab:
+        pytest.skip("C++ takes any width")
+    with pytest.raises(ValueError, match="at most 16384 inputs, not 16385"):
+        ops.norm(torch.ones(1, 16385), None, None, EPS, 16385, False)
 
 
 def test_a_compiler_error_is_reported_by_its_line(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from normlab.errors import UserError
-from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm, modules
+from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm, kernels
 
 X = torch.randn(6, 32, generator=torch.Generator().manual_seed(2)) * 2 + 0.5
 
@@ -95,7 +95,7 @@ def test_bad_arguments_are_named(make, message):
 
 
 def test_without_fused_kernels_auto_takes_what_is_valid_on_the_device(monkeypatch):
-    monkeypatch.setattr(modules, "_no_fused", lambda device: "no compiler")
+    monkeypatch.setattr(kernels, "problem", lambda device, dim: "no compiler")
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert LayerNorm(8).implementation(cpu) == "native"
     assert RMSNorm(8).implementation(cpu) == "composed"

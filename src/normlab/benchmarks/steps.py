@@ -6,30 +6,52 @@ trainer's own step (training.loop.update).
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from normlab.benchmarks.norms import KINDS
 from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.data.batching import Batch
+from normlab.models.rnnsearch import GRU
 from normlab.training.loop import Objective, update
 
 BASELINE = "layernorm native"
 
 
-def variants(compiled: bool) -> dict[str, list[str]]:
-    """Returns the overrides of every variant: none, then each norm with each implementation."""
-    found = {"none": ["norm=none"]}
+class Variant(NamedTuple):
+    """A model to time; `one_kernel`: RNNSearch takes its GRU step as one kernel."""
+
+    overrides: list[str]
+    one_kernel: bool = False
+
+
+def variants(compiled: bool, recurrent: bool) -> dict[str, Variant]:
+    """Returns the variants: none, then each norm with each implementation."""
+    found = {"none": Variant(["norm=none"])}
+    if recurrent:
+        found["none fused step"] = Variant(["norm=none"], one_kernel=True)
     for name, kind in KINDS.items():
         for impl in kind.implementations:
-            found[f"{name} {impl}"] = [f"norm={name}", f"norm.impl={impl}"]
+            found[f"{name} {impl}"] = Variant([f"norm={name}", f"norm.impl={impl}"])
+        if recurrent:
+            fused = found[f"{name} fused"].overrides
+            found[f"{name} fused step"] = Variant(fused, one_kernel=True)
     found[CONTROL] = found[BASELINE]
     if compiled:
         for name in ("none", *KINDS):
             how = ["norm.impl=composed"] * (name != "none")
-            found[f"{name} compiled"] = [f"norm={name}", *how, "trainer.compile=true"]
+            overrides = [f"norm={name}", *how, "trainer.compile=true"]
+            found[f"{name} compiled"] = Variant(overrides)
     return found
+
+
+def choose_step(model: nn.Module, one_kernel: bool) -> None:
+    """Makes every GRU of `model` take its fused step, or the composed one."""
+    for module in model.modules():
+        if isinstance(module, GRU):
+            module.one_kernel = one_kernel
 
 
 class Steps:

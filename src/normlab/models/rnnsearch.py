@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from normlab.models.dropout import Dropout
 from normlab.models.protocol import Role, Seq2Seq
+from normlab.norms import NoNorm, kernels
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
 
@@ -222,6 +223,8 @@ class GRU(nn.Module):
     h' = u * h + (1 - u) * c. W and U hold the matrices of r, u and c one above the other.
     """
 
+    one_kernel = True  # all after U h in one kernel where there is one; false: as written below
+
     def __init__(self, d_input: int, d_hidden: int, norm: Norm, bias: str):
         super().__init__()
         self.d_hidden = d_hidden
@@ -249,12 +252,29 @@ class GRU(nn.Module):
         self, h: Tensor, x: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None
     ) -> Tensor:
         """Returns the state after `h` (batch, d_hidden) and the input `x` (what `read` gives)."""
-        gates, candidate = self._split(F.linear(h, weight, bias))
+        summed = F.linear(h, weight, bias)
         x_gates, x_candidate = x
+        gates_norm, candidate_norm = self.recurrent_gates_norm, self.recurrent_candidate_norm
+        if self.implementation(h.device) == "fused step":
+            return kernels.operators(h.device.type).gru(
+                summed, x_gates, x_candidate, h,
+                gates_norm.gain, gates_norm.bias, candidate_norm.gain, candidate_norm.bias,
+                gates_norm.eps, gates_norm.k, candidate_norm.k, gates_norm.centre,
+            )[0]  # fmt: skip
+        gates, candidate = self._split(summed)
         # Gates and candidate may be bf16; the state stays what it was, or small updates are lost.
-        r, u = torch.sigmoid(x_gates + self.recurrent_gates_norm(gates)).chunk(2, dim=-1)
-        candidate = torch.tanh(x_candidate + r * self.recurrent_candidate_norm(candidate))
+        r, u = torch.sigmoid(x_gates + gates_norm(gates)).chunk(2, dim=-1)
+        candidate = torch.tanh(x_candidate + r * candidate_norm(candidate))
         return torch.lerp(candidate.to(h.dtype), h, u.to(h.dtype))
+
+    def implementation(self, device: torch.device) -> str:
+        """Returns "fused step" when norms and gates are one kernel, else "composed step"."""
+        norms = (self.recurrent_gates_norm, self.recurrent_candidate_norm)
+        if not self.one_kernel or device.type != "cpu" or kernels.problem("cpu", 1):
+            return "composed step"
+        fits = all(isinstance(n, NoNorm) or n.implementation(device) == "fused" for n in norms)
+        hooked = any(n._forward_hooks for n in norms)  # hooks want the norms called one by one
+        return "fused step" if fits and not hooked else "composed step"
 
     def _split(self, summed: Tensor) -> tuple[Tensor, Tensor]:
         return summed.split((2 * self.d_hidden, self.d_hidden), dim=-1)

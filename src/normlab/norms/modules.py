@@ -5,7 +5,7 @@ A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how
 - `composed`: the tensor ops of functional.py, what a framework user writes by hand (the paper's
   situation);
 - `native`: torch's own operator, where there is one;
-- `fused`: our own kernel, on CPU (kernels/cpu.cpp, built on first use);
+- `fused`: our own kernel: C++ on CPU (built on first use), Triton on a GPU;
 - `auto`: the fastest that is valid on the input's device.
 
 The formulas are the same; only speed and the last bits differ. A wall-clock number without its
@@ -17,11 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.errors import UserError
-from normlab.norms import functional
+from normlab.norms import functional, kernels
 
 
 class NoNorm(nn.Module):
     """The identity, as the member "none" of the family; it owns no gain and no bias."""
+
+    # What a kernel that holds a norm asks of it; k = 0: statistics of nothing, no norm.
+    gain, bias, eps, k, centre = None, None, 0.0, 0, False
 
     def __init__(self, dim: int):
         super().__init__()
@@ -50,10 +53,12 @@ class _AffineNorm(nn.Module):
                 f"norm.impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
             )
         self.dim, self.eps, self.impl = dim, eps, impl
+        self.k = dim  # inputs that the statistics are taken of: the first k
         self.gain = nn.Parameter(torch.ones(dim)) if gain else None
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     implementations: tuple[str, ...] = ("composed",)
+    centre = False  # whether the mean is subtracted
 
     def implementation(self, device: torch.device) -> str:
         """Returns the implementation used for inputs on `device`.
@@ -61,19 +66,22 @@ class _AffineNorm(nn.Module):
         Raises UserError when that is `fused` by name and its kernels cannot be built here.
         """
         if self.impl != "auto":
-            if self.impl == "fused" and (problem := _no_fused(device.type)):
-                raise UserError(f"norm.impl=fused is not available: {problem}; use norm.impl=auto.")
+            if self.impl == "fused" and (why := kernels.problem(device.type, self.dim)):
+                raise UserError(f"norm.impl=fused is not available: {why}; use norm.impl=auto.")
             return self.impl
-        if "fused" in self.implementations and not _no_fused(device.type):
-            return "fused"
-        return self.fallback(device)
+        fallback = self.fallback(device)
+        # On a GPU torch's own operators are single kernels too, and cost less to call.
+        if "fused" not in self.implementations or (device.type, fallback) == ("cuda", "native"):
+            return fallback
+        return fallback if kernels.problem(device.type, self.dim) else "fused"
 
     def fallback(self, device: torch.device) -> str:
         """Returns what `auto` takes where there are no fused kernels."""
         return "composed"
 
-    def fused(self, x: Tensor, k: int, centre: bool) -> Tensor:
-        return torch.ops.normlab.norm(x, self.gain, self.bias, self.eps, k, centre)[0]
+    def fused(self, x: Tensor) -> Tensor:
+        norm = kernels.operators(x.device.type).norm
+        return norm(x, self.gain, self.bias, self.eps, self.k, self.centre)[0]
 
     def extra_repr(self) -> str:
         has = f"gain={self.gain is not None}, bias={self.bias is not None}"
@@ -84,6 +92,7 @@ class LayerNorm(_AffineNorm):
     """LayerNorm (Eq. 2-3), with gain and bias."""
 
     implementations = ("composed", "native", "fused")
+    centre = True
 
     def __init__(self, dim, eps=1e-6, gain=True, bias=True, impl="auto"):
         super().__init__(dim, eps, gain, bias, impl)
@@ -94,7 +103,7 @@ class LayerNorm(_AffineNorm):
     def forward(self, x: Tensor) -> Tensor:
         implementation = self.implementation(x.device)
         if implementation == "fused":
-            return self.fused(x, self.dim, centre=True)
+            return self.fused(x)
         if implementation == "native":
             return _native(F.layer_norm, x, self.gain, self.bias, self.eps)
         return functional.layer_norm(x, self.gain, self.bias, self.eps)
@@ -120,7 +129,7 @@ class RMSNorm(_AffineNorm):
     def forward(self, x: Tensor) -> Tensor:
         implementation = self.implementation(x.device)
         if implementation == "fused":
-            return self.fused(x, self.dim, centre=False)
+            return self.fused(x)
         if implementation == "native":
             return _native(F.rms_norm, x, self.gain, None, self.eps)
         return functional.rms_norm(x, self.gain, self.bias, self.eps)
@@ -139,7 +148,7 @@ class PRMSNorm(_AffineNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.implementation(x.device) == "fused":
-            return self.fused(x, self.k, centre=False)
+            return self.fused(x)
         return functional.prms_norm(x, self.gain, self.bias, self.eps, self.k)
 
     def extra_repr(self) -> str:
@@ -156,16 +165,13 @@ class L2Norm(_AffineNorm):
         return functional.l2_norm(x, self.gain, self.bias, self.eps)
 
 
-class WeightNorm(nn.Module):
+class WeightNorm(NoNorm):
     """WeightNorm (appendix): normalises weights, not activations, so as a layer it is the identity.
 
     Salimans & Kingma 2016 (arXiv 1602.07868): every row w of a weight matrix, the weights of one
     summed input, becomes g v / |v| with a learned length g and a learned direction v. Whoever has
     built and initialised a model with this norm calls `reparameterise(model)` once.
     """
-
-    def __init__(self, dim: int):
-        super().__init__()
 
     @staticmethod
     def reparameterise(model: nn.Module) -> None:
@@ -183,10 +189,6 @@ class WeightNorm(nn.Module):
         """Returns "native": torch's operator computes the weights."""
         return "native"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns `x` itself."""
-        return x
-
 
 def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     # Outside autocast and with parameters in the input's dtype: torch then takes its fused kernel,
@@ -196,13 +198,3 @@ def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float)
         if op is F.rms_norm:
             return op(x, x.shape[-1:], gain, eps)
         return op(x, x.shape[-1:], gain, None if bias is None else bias.to(x.dtype), eps)
-
-
-@torch.compiler.assume_constant_result  # asked when compiling, not in the graph
-def _no_fused(device: str) -> str | None:
-    """Returns why there are no fused kernels for a device type, None when there are."""
-    if device != "cpu":
-        return f"there is no kernel for {device}"
-    from normlab.norms.kernels.build import error
-
-    return error()

@@ -6,14 +6,18 @@ import os
 import platform
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from normlab.norms.kernels import meta
+
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("cpu.cpp")
+HERE = Path(__file__).parent
+SOURCES = ("norms.cpp", "gru.cpp")
 # Fast maths without -ffinite-math-only: a NaN must come out as one, divergence is a result.
 FLAGS = (
     "-std=c++20", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
@@ -39,7 +43,8 @@ def _load(compiler: str) -> str | None:
     try:
         version = _run([compiler, "--version"])
         folder = Path(os.environ.get("NORMLAB_CACHE", "~/.cache/normlab")).expanduser() / "kernels"
-        key = (SOURCE.read_text(), torch.__version__, version, _processor(), *FLAGS)
+        texts = [(HERE / name).read_text() for name in ("common.h", *SOURCES)]
+        key = (*texts, torch.__version__, version, _processor(), *FLAGS)
         name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
         library = folder / f"norms-{name}.so"
         if not library.exists():
@@ -52,8 +57,8 @@ def _load(compiler: str) -> str | None:
     except subprocess.CalledProcessError as problem:
         lines = [line for line in problem.stderr.split("\n") if "error" in line]
         return f"{compiler}: {lines[0] if lines else problem}"
-    from normlab.norms.kernels import meta  # noqa: F401 - shapes for torch.compile
-
+    for name in ("norm", "add_norm", "norm_backward", "gru", "gru_backward"):
+        torch.library.register_fake(f"normlab::{name}", getattr(meta, name))
     return None
 
 
@@ -64,10 +69,16 @@ def _build(compiler: str, library: Path) -> None:
     # Built beside its place and moved there whole: two processes may build at the same time. Not
     # linked with -fopenmp: OpenMP then is torch's own, whose threads the kernels share.
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made, linked = f"{folder}/norms.o", f"{folder}/norms.so"
-        _run([compiler, *FLAGS, abi, *include, "-c", str(SOURCE), "-o", made])
-        libraries = [f"-L{root}/lib", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{root}/lib"]
-        _run([compiler, "-shared", made, "-o", linked, *libraries])
+        made = [f"{folder}/{name}.o" for name in SOURCES]
+        compiling = [
+            [compiler, *FLAGS, abi, *include, "-c", str(HERE / name), "-o", output]
+            for name, output in zip(SOURCES, made, strict=True)
+        ]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(_run, compiling))
+        linked = f"{folder}/norms.so"
+        libraries = [f"-L{root}/lib", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{root}/lib", "-lm"]
+        _run([compiler, "-shared", *made, "-o", linked, *libraries])
         os.replace(linked, library)
 
 

@@ -8,56 +8,14 @@
 // is k = n with `centre`. Only mu and r are saved. Rows are cut into chunks by their number alone,
 // never by the number of threads: gain gradients are summed in one order, so results repeat bit by
 // bit on any machine of the same instruction set.
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/sum.h>
-#include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <tuple>
-#include <vector>
+#include "common.h"
 #ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
 namespace {
-
-using at::Tensor;
-using OptTensor = std::optional<Tensor>;
-
-template <typename T>
-struct Acc {
-  using type = float;
-};
-template <>
-struct Acc<double> {
-  using type = double;
-};
-
-constexpr int64_t kChunk = 32768;  // inputs worth a thread's while
-
-int64_t chunk_count(int64_t rows, int64_t n) {
-  return std::max<int64_t>(1, std::min<int64_t>({rows, 64, rows * n / kChunk}));
-}
-
-// Calls f(chunk, first row, last row + 1) for every chunk, in parallel when there are several.
-template <typename F>
-void for_chunks(int64_t rows, int64_t chunks, const F& f) {
-  auto range = [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) f(c, rows * c / chunks, rows * (c + 1) / chunks);
-  };
-  if (chunks == 1) return range(0, 1);
-  at::parallel_for(0, chunks, 1, range);
-}
 
 // Rows whose output is too large for the caches anyway are written past them: a plain store would
 // first read the line it overwrites. The row is built in `buffer`, which stays in the L1 cache.
@@ -104,14 +62,6 @@ struct Forward {
   double eps;
   int64_t rows, n, k;
 };
-
-// 1 for the first k inputs and 0 for the others: a loop over whole vectors beats a short one.
-template <typename A>
-std::vector<A> first(int64_t k, int64_t n) {
-  std::vector<A> mask(n, A(0));
-  std::fill_n(mask.begin(), k, A(1));
-  return mask;
-}
 
 template <typename T, typename A, bool kCentre, bool kAdd, bool kPartial>
 void forward_rows(const Forward& f, int64_t begin, int64_t end) {
@@ -204,31 +154,6 @@ void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end)
   }
 }
 
-// Calls f with a value of the C++ type of `type`.
-template <typename F>
-void with_type(at::ScalarType type, const F& f) {
-  switch (type) {
-    case at::kFloat: return f(float{});
-    case at::kDouble: return f(double{});
-    case at::kBFloat16: return f(at::BFloat16{});
-    case at::kHalf: return f(at::Half{});
-    default: TORCH_CHECK(false, "fused norms take fp32, fp64, bf16 and fp16, not ", type);
-  }
-}
-
-at::ScalarType acc_type(const Tensor& x) {
-  TORCH_CHECK(x.dim() > 0 && x.size(-1) > 0, "a norm needs a last dimension of at least 1");
-  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-Tensor gain_or_ones(const OptTensor& gain, int64_t n, at::ScalarType type) {
-  return gain ? gain->to(type).contiguous() : at::ones({n}, at::dtype(type));
-}
-
-void* address(const Tensor& t, int64_t row = 0) {
-  return static_cast<char*>(t.mutable_data_ptr()) + row * t.size(-1) * t.element_size();
-}
-
 // Fills y and returns the statistics: r (rows,), or r and mean (2, rows) with `centre`.
 template <bool kAdd>
 Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, const Tensor& y,
@@ -306,16 +231,6 @@ std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
   if (has_bias) return {dx, chunks == 1 ? partial : partial.view({2, chunks, n}).sum(1)};
   return {dx, chunks == 1 ? partial.view({n}) : partial.sum(0)};
 }
-
-template <typename F>
-auto op(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<F>();
-}
-
-OptTensor optional(const Tensor& t) { return t.defined() ? OptTensor(t) : OptTensor(); }
-
-using Variables = torch::autograd::variable_list;
-using Context = torch::autograd::AutogradContext;
 
 void save(Context* ctx, const Tensor& x, const OptTensor& gain, const OptTensor& bias,
           const Tensor& statistics, int64_t k, bool centre) {
