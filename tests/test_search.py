@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normlab import search
+from normlab.models.protocol import State
 
 VOCAB, BOS, EOS = 5, 1, 2
 
@@ -18,9 +19,14 @@ def chain(seed, batch):
     return torch.randn(batch, VOCAB, VOCAB, generator=generator).mul(2).log_softmax(-1)
 
 
+def start(table):
+    return State({"table": table}, [torch.zeros(len(table))])
+
+
 def step(tokens, state):
-    table = state["table"]
-    return table[torch.arange(len(tokens)), tokens], {"table": table, "past": [tokens]}
+    rows, table = torch.arange(len(tokens)), state.memory["table"]
+    beam = len(tokens) // len(table)  # hypotheses of a sentence share its row
+    return table[rows // beam, tokens], state._replace(past=[tokens])
 
 
 def exhaustive(table, limit, alpha):
@@ -38,14 +44,15 @@ def exhaustive(table, limit, alpha):
 @given(seed=st.integers(0, 1000), batch=st.integers(1, 5))
 @settings(deadline=None, max_examples=40)
 def test_beam_of_one_is_greedy(seed, batch):
-    state = {"table": chain(seed, batch)}
+    table = chain(seed, batch)
+    state = start(table)
     limits = torch.arange(3, 3 + batch)
     greedy = search.greedy(step, state, limits, BOS, EOS)
     assert search.beam(step, state, limits, BOS, EOS, size=1, alpha=0.6) == greedy
     for row, output in enumerate(greedy):  # the definition, without a batch
         token, expected = BOS, []
         while len(expected) < limits[row]:
-            token = int(state["table"][row, token].argmax())
+            token = int(table[row, token].argmax())
             if token == EOS:
                 break
             expected.append(token)
@@ -56,7 +63,7 @@ def test_beam_of_one_is_greedy(seed, batch):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_wide_beam_finds_the_best_sequence(seed, alpha):
     table = chain(seed, 3)
-    outputs = search.beam(step, {"table": table}, torch.full((3,), 4), BOS, EOS, 125, alpha)
+    outputs = search.beam(step, start(table), torch.full((3,), 4), BOS, EOS, 125, alpha)
     assert outputs == [exhaustive(row, 4, alpha) for row in table]
 
 
@@ -64,10 +71,10 @@ def test_a_wide_beam_finds_the_best_sequence(seed, alpha):
 @settings(deadline=None, max_examples=40)
 def test_a_sentence_is_translated_alike_alone_and_in_a_batch(seed, size):
     table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
-    together = search.beam(step, {"table": table}, limits, BOS, EOS, size, 0.6)
+    together = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)
     for row in range(6):
         alone = search.beam(
-            step, {"table": table[row : row + 1]}, limits[row : row + 1], BOS, EOS, size, 0.6
+            step, start(table[row : row + 1]), limits[row : row + 1], BOS, EOS, size, 0.6
         )
         assert alone == [together[row]]
     assert all(len(o) <= limit for o, limit in zip(together, limits, strict=True))

@@ -1,6 +1,7 @@
 """Greedy and beam search over `step(tokens, state) -> (logits, state)`; knows torch, no model.
 
-A `state` is any nesting of tuples, lists and dicts of tensors whose first dimension is the batch.
+What a state is says models.protocol.State: a memory with a row a sentence, a past with a row a
+hypothesis.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from torch.utils._pytree import tree_map
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
-def reorder(state: Any, index: Tensor) -> Any:
-    """Returns `state` with every tensor's batch rows taken by `index` (rows may repeat or go)."""
-    return tree_map(lambda x: x.index_select(0, index) if isinstance(x, Tensor) else x, state)
+def reorder(nested: Any, index: Tensor) -> Any:
+    """Returns `nested` with every tensor's rows taken by `index` (rows may repeat or go)."""
+    return tree_map(lambda x: x.index_select(0, index) if isinstance(x, Tensor) else x, nested)
 
 
 def greedy(step: Step, state: Any, max_lengths: Tensor, bos: int, eos: int) -> list[list[int]]:
@@ -69,7 +70,8 @@ def beam(
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
     results: list[list[int]] = [[] for _ in range(n)]
     alive = list(range(n))
-    state = reorder(state, torch.arange(n, device=device).repeat_interleave(size))
+    copies = torch.arange(n, device=device).repeat_interleave(size)
+    state = state._replace(past=reorder(state.past, copies))
     tokens = torch.full((n * size,), bos, dtype=torch.int64, device=device)
     # All beams start equal: only the first may be extended, or they would stay copies.
     scores = torch.full((n, size), float("-inf"), device=device)
@@ -80,19 +82,22 @@ def beam(
         length += 1
         logits, state = step(tokens, state)
         log_probs = torch.log_softmax(logits.float(), dim=-1).view(len(alive), size, -1)
-        vocab = log_probs.shape[-1]
-        # 2 * size candidates hold at least `size` that do not end here.
-        best, flat = (scores[:, :, None] + log_probs).flatten(1).topk(2 * size, dim=1)
+        # 2 * size candidates hold at least `size` that do not end here. Those of each hypothesis
+        # first: few remain to be added to and sorted.
+        most = min(2 * size, log_probs.shape[-1])
+        values, words = log_probs.topk(most, dim=-1)  # (sentences, size, most)
+        best, places = (scores[:, :, None] + values).flatten(1).topk(2 * size, dim=1)
+        chosen = words.flatten(1).gather(1, places)
+        candidates = zip(best.tolist(), (places // most).tolist(), chosen.tolist(), strict=True)
         rows: list[int] = []  # rows of the current state that the next step continues
         next_tokens: list[int] = []
         next_scores: list[list[float]] = []
-        still_alive: list[int] = []
-        for i, (values, choices) in enumerate(zip(best.tolist(), flat.tolist(), strict=True)):
+        kept: list[int] = []  # places in `alive` of the sentences that go on
+        for i, of_sentence in enumerate(candidates):
             sentence = alive[i]
             penalty = length_penalty(length, alpha)
             open_beams: list[tuple[float, int, int]] = []
-            for rank, (value, choice) in enumerate(zip(values, choices, strict=True)):
-                source, token = divmod(choice, vocab)
+            for rank, (value, source, token) in enumerate(zip(*of_sentence, strict=True)):
                 if token != eos:
                     open_beams.append((value, source, token))
                 elif rank < size:
@@ -119,10 +124,12 @@ def beam(
             rows += [i * size + source for _, source, _ in open_beams]
             next_tokens += [token for _, _, token in open_beams]
             next_scores.append([value for value, _, _ in open_beams])
-            still_alive.append(sentence)
-        alive = still_alive
+            kept.append(i)
+        if kept and len(kept) < len(alive):
+            state = state._replace(memory=reorder(state.memory, torch.tensor(kept, device=device)))
+        alive = [alive[i] for i in kept]
         if alive:
-            state = reorder(state, torch.tensor(rows, device=device))
+            state = state._replace(past=reorder(state.past, torch.tensor(rows, device=device)))
             tokens = torch.tensor(next_tokens, device=device)
             scores = torch.tensor(next_scores, device=device)
     return results

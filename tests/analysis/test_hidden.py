@@ -51,9 +51,9 @@ def test_statistics_of_both_transitions_written_out():
                         for place in (position, "all"):
                             seen.setdefault((f"{name}_{where}_{side}", place), []).append(values)
             _, state = model.step(
-                torch.tensor([token]), model.initial_state(memory)._replace(hidden=state)
+                torch.tensor([token]), model.initial_state(memory)._replace(past=state)
             )
-            state = state.hidden
+            state = state.past
     statistics = hidden_statistics(model, bitext(), batch_tokens=8, device=CPU)
     assert len(statistics) == 8 * 2 * 5
     for (where, position), parts in seen.items():

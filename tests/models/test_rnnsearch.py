@@ -306,7 +306,7 @@ def test_bf16_autocast_changes_little_and_keeps_the_state_in_fp32(norm):
         memory = model.encode(SRC, LENGTHS)
         low = logits(model)
         _, state = model.step(TGT[:, 0], model.initial_state(memory))
-    assert memory.annotations.dtype == state.hidden.dtype == torch.float32
+    assert memory.annotations.dtype == state.past.dtype == torch.float32
     torch.testing.assert_close(low.float(), logits(model), rtol=0.1, atol=0.1)
     low.float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())

@@ -19,12 +19,20 @@ class Role(NamedTuple):
     blocks: int = 1
 
 
-class Seq2Seq(nn.Module, ABC):
-    """An encoder-decoder. `Memory` and `State` are the model's own nested tuples/dicts of tensors.
+class State(NamedTuple):
+    """A decoder half-way through its sentences; search repeats, reorders and drops its rows.
 
-    Every tensor of a `State` has the batch as its first dimension, so that search can reorder,
-    repeat and drop sentences without knowing what is inside. `max_length` bounds a sentence.
+    Both are a model's own nesting of tuples, lists, dicts and tensors. The first dimension of a
+    tensor is the sentence in `memory` and the hypothesis in `past`: a sentence has one row there,
+    or in beam search several consecutive ones, which share its memory.
     """
+
+    memory: Any
+    past: Any
+
+
+class Seq2Seq(nn.Module, ABC):
+    """An encoder-decoder; `max_length` bounds a sentence, in tokens."""
 
     max_length: int
 
@@ -41,12 +49,15 @@ class Seq2Seq(nn.Module, ABC):
         """Returns weight (vocab, width) and bias (vocab,) or None that make logits of features."""
 
     @abstractmethod
-    def initial_state(self, memory: Any) -> Any:
+    def initial_state(self, memory: Any) -> State:
         """Returns the decoding state before the first target token."""
 
     @abstractmethod
-    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Returns logits (batch, vocab) after `tokens` (batch,) and the next state."""
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Returns logits (rows, vocab) after `tokens` (rows,) and the next state.
+
+        The rows are those of `state.past`, a whole number of them for each sentence.
+        """
 
     @abstractmethod
     def roles(self) -> dict[str, Role]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role, Seq2Seq
+from normlab.models.protocol import Role, Seq2Seq, State
 from normlab.norms import NoNorm, kernels
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
@@ -29,13 +29,6 @@ class Memory(NamedTuple):
     keys: Tensor  # (batch, src_len, 2 * d_hidden), normalised: what attention compares
     values: Tensor  # (batch, src_len, 3 * d_hidden): what GRU2's input side makes of annotations
     s0: Tensor  # (batch, d_hidden), the decoder's initial state
-
-
-class State(NamedTuple):
-    """A decoder half-way through its sentences."""
-
-    hidden: Tensor  # (batch, d_hidden)
-    memory: Memory
 
 
 class RNNSearch(Seq2Seq):
@@ -121,7 +114,7 @@ class RNNSearch(Seq2Seq):
             hidden, alpha = self._decoder_step(hidden, x, memory, *weights)
             states.append(hidden)
             alphas.append(alpha)
-        contexts = torch.stack(alphas, dim=1) @ memory.annotations  # (batch, tgt_len, 2 * d_hidden)
+        contexts = torch.cat(alphas, dim=1) @ memory.annotations  # (batch, tgt_len, 2 * d_hidden)
         return self._features(y.transpose(0, 1), torch.stack(states, dim=1), contexts)
 
     def output(self) -> tuple[Tensor, Tensor]:
@@ -130,18 +123,18 @@ class RNNSearch(Seq2Seq):
         return self.tgt_embedding.weight if tied else self.softmax_weight, self.softmax_bias
 
     def initial_state(self, memory: Memory) -> State:
-        """Returns the state before the first target token."""
-        return State(memory.s0, memory)
+        """Returns the state before the first target token; its past is the hidden state."""
+        return State(memory, memory.s0)
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Returns logits (batch, vocab) after `tokens` (batch,) and the next state."""
-        y = self.dropout(self.tgt_embedding(tokens))  # (batch, d_embedding)
+        """Returns logits (rows, vocab) after `tokens` (rows,) and the next state."""
+        y = self.dropout(self.tgt_embedding(tokens))  # (rows, d_embedding)
         hidden, alpha = self._decoder_step(
-            state.hidden, self.gru1.read(y), state.memory, *self._step_weights()
+            state.past, self.gru1.read(y), state.memory, *self._step_weights()
         )
-        context = (alpha[:, None] @ state.memory.annotations)[:, 0]  # (batch, 2 * d_hidden)
+        context = (alpha @ state.memory.annotations).flatten(0, 1)  # (rows, 2 * d_hidden)
         logits = F.linear(self._features(y, hidden, context), *self.output())
-        return logits, state._replace(hidden=hidden)
+        return logits, state._replace(past=hidden)
 
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix, by parameter name.
@@ -196,13 +189,13 @@ class RNNSearch(Seq2Seq):
         return ahead(forward, x_forward, *w_forward), back(backward, x_backward, *w_backward)
 
     def _decoder_step(self, hidden, x, memory: Memory, gru1, query, score, gru2):
-        """Returns the next state (batch, d_hidden) and attention weights (batch, src_len).
+        """Returns the next state (rows, d_hidden) and weights (batch, rows per source, src_len).
 
         `x` is GRU1's input at this position; then come the weights that `_step_weights` collects.
         """
         hidden = self.gru1(hidden, x, *gru1)
         alpha = self.attention(hidden, memory.keys, memory.mask, query, score)
-        summed = (alpha[:, None] @ memory.values)[:, 0]  # (batch, 3 * d_hidden)
+        summed = (alpha @ memory.values).flatten(0, 1)  # (rows, 3 * d_hidden)
         return self.gru2(hidden, self.gru2.normalise_input(summed), *gru2), alpha
 
     def _step_weights(self):
@@ -300,11 +293,15 @@ class Attention(nn.Module):
         return self.key_norm(self.key(annotations))
 
     def forward(self, state, keys, mask, query_weight, score_weight) -> Tensor:
-        """Returns the weights (batch, src_len) that `state` (batch, d_hidden) gives annotations."""
-        query = self.query_norm(F.linear(state, query_weight))  # (batch, 2 * d_hidden)
-        compared = (keys + query[:, None]).tanh_()  # in place: the largest tensor of a step
-        scores = F.linear(compared, score_weight)[:, :, 0]
-        scores = scores.masked_fill(~mask, float("-inf"))
+        """Returns the weights that `state` (rows, d_hidden) gives annotations.
+
+        They are (batch, rows per source, src_len): in beam search hypotheses share a source.
+        """
+        query = self.query_norm(F.linear(state, query_weight))  # (rows, 2 * d_hidden)
+        query = query.view(len(keys), -1, 1, query.shape[-1])
+        compared = (keys[:, None] + query).tanh_()  # in place: the largest tensor of a step
+        scores = F.linear(compared, score_weight)[..., 0]
+        scores = scores.masked_fill(~mask[:, None], float("-inf"))
         return scores.softmax(-1, dtype=state.dtype)
 
 

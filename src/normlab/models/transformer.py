@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from normlab.errors import UserError
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role, Seq2Seq
+from normlab.models.protocol import Role, Seq2Seq, State
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
 
@@ -25,14 +25,6 @@ class Memory(NamedTuple):
 
     features: Tensor  # (batch, src_len, d_model)
     mask: Tensor  # (batch, 1, 1, src_len), True where there is a token
-
-
-class State(NamedTuple):
-    """A decoder half-way through its sentences; keys and values are (batch, heads, len, d_head)."""
-
-    mask: Tensor  # (batch, 1, 1, src_len)
-    memory: list[tuple[Tensor, Tensor]]  # one (keys, values) a layer, computed once
-    cache: list[tuple[Tensor, Tensor] | None]  # one (keys, values) a layer, one position a step
 
 
 class Transformer(Seq2Seq):
@@ -105,20 +97,25 @@ class Transformer(Seq2Seq):
         return self.tgt_embedding.weight, None
 
     def initial_state(self, memory: Memory) -> State:
-        """Returns the state before the first target token."""
+        """Returns the state before the first target token.
+
+        Its memory is the mask and each layer's keys and values of the source, computed once; its
+        past is each layer's keys and values of the target, (rows, heads, tgt_len, d_head) each.
+        """
         keys_values = [layer.cross_attention.keys_values(memory.features) for layer in self.decoder]
-        return State(memory.mask, keys_values, [None] * len(self.decoder))
+        return State((memory.mask, keys_values), [None] * len(self.decoder))
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """Returns logits (batch, vocab) after `tokens` (batch,) and the next state."""
-        start = 0 if state.cache[0] is None else state.cache[0][0].shape[2]
-        x = self._embed(self.tgt_embedding, tokens[:, None], start)  # (batch, 1, d_model)
-        cache = []
-        for layer, memory, past in zip(self.decoder, state.memory, state.cache, strict=True):
-            x, past = layer(x, memory, state.mask, past, causal=False)
-            cache.append(past)
+        """Returns logits (rows, vocab) after `tokens` (rows,) and the next state."""
+        mask, keys_values = state.memory
+        start = 0 if state.past[0] is None else state.past[0][0].shape[2]
+        x = self._embed(self.tgt_embedding, tokens[:, None], start)  # (rows, 1, d_model)
+        past = []
+        for layer, memory, before in zip(self.decoder, keys_values, state.past, strict=True):
+            x, now = layer(x, memory, mask, before, causal=False)
+            past.append(now)
         logits = F.linear(self.decoder_norm(x)[:, 0], *self.output())
-        return logits, state._replace(cache=cache)
+        return logits, state._replace(past=past)
 
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix, by parameter name."""
@@ -179,10 +176,12 @@ class DecoderLayer(nn.Module):
 
         `memory` holds the source's keys and values, `mask` its tokens. `causal` is for whole
         sentences; a single next token (incremental decoding) may look at everything before it.
+        Several hypotheses of one source are further positions to the attention to it.
         """
         y, past = self.self_attention(self.self_residual.enter(x), None, past, causal)
         x = self.self_residual.leave(x, y)
-        y = self.cross_attention(self.cross_residual.enter(x), *memory, mask)
+        queries = self.cross_residual.enter(x).reshape(len(mask), -1, x.shape[-1])
+        y = self.cross_attention(queries, *memory, mask).view_as(x)
         x = self.cross_residual.leave(x, y)
         y = self.feed_forward(self.feed_forward_residual.enter(x))
         return self.feed_forward_residual.leave(x, y), past
