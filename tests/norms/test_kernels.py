@@ -213,7 +213,7 @@ def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, capl
     monkeypatch.setenv("CXX", "no-such-compiler")
     problem = build.error.__wrapped__()
     assert "no-such-compiler" in problem and "No fused norms here" in caplog.text
-    monkeypatch.setattr(kernels, "problem", lambda device, dim: problem)
+    monkeypatch.setattr(kernels, "problem", lambda device, dim=1: problem)
     assert RMSNorm(8)(torch.ones(2, 8)).shape == (2, 8)
     assert RMSNorm(8).implementation(torch.device("cpu")) == "composed"
     with pytest.raises(UserError, match="no-such-compiler.*norm.impl=auto"):

@@ -95,7 +95,7 @@ def test_bad_arguments_are_named(make, message):
 
 
 def test_without_fused_kernels_auto_takes_what_is_valid_on_the_device(monkeypatch):
-    monkeypatch.setattr(kernels, "problem", lambda device, dim: "no compiler")
+    monkeypatch.setattr(kernels, "problem", lambda device, dim=1: "no compiler")
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert LayerNorm(8).implementation(cpu) == "native"
     assert RMSNorm(8).implementation(cpu) == "composed"

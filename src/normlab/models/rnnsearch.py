@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from normlab.models.dropout import Dropout
 from normlab.models.protocol import Role, Seq2Seq, State
-from normlab.norms import NoNorm, kernels
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
 
@@ -249,11 +248,7 @@ class GRU(nn.Module):
         x_gates, x_candidate = x
         gates_norm, candidate_norm = self.recurrent_gates_norm, self.recurrent_candidate_norm
         if self.implementation(h.device) == "fused step":
-            return kernels.operators(h.device.type).gru(
-                summed, x_gates, x_candidate, h,
-                gates_norm.gain, gates_norm.bias, candidate_norm.gain, candidate_norm.bias,
-                gates_norm.eps, gates_norm.k, candidate_norm.k, gates_norm.centre,
-            )[0]  # fmt: skip
+            return gates_norm.gru_step(candidate_norm, summed, x_gates, x_candidate, h)
         gates, candidate = self._split(summed)
         # Gates and candidate may be bf16; the state stays what it was, or small updates are lost.
         r, u = torch.sigmoid(x_gates + gates_norm(gates)).chunk(2, dim=-1)
@@ -261,13 +256,13 @@ class GRU(nn.Module):
         return torch.lerp(candidate.to(h.dtype), h, u.to(h.dtype))
 
     def implementation(self, device: torch.device) -> str:
-        """Returns "fused step" when norms and gates are one kernel, else "composed step"."""
+        """Returns "fused step" when all that follows U h is one kernel, else "composed step"."""
         norms = (self.recurrent_gates_norm, self.recurrent_candidate_norm)
-        if not self.one_kernel or device.type != "cpu" or kernels.problem("cpu", 1):
-            return "composed step"
-        fits = all(isinstance(n, NoNorm) or n.implementation(device) == "fused" for n in norms)
-        hooked = any(n._forward_hooks for n in norms)  # hooks want the norms called one by one
-        return "fused step" if fits and not hooked else "composed step"
+        # Any module may be a norm; ours know whether the kernel can hold them.
+        fits = self.one_kernel and all(
+            hasattr(norm, "in_gru_kernel") and norm.in_gru_kernel(device) for norm in norms
+        )
+        return "fused step" if fits else "composed step"
 
     def _split(self, summed: Tensor) -> tuple[Tensor, Tensor]:
         return summed.split((2 * self.d_hidden, self.d_hidden), dim=-1)

@@ -20,14 +20,48 @@ from normlab.errors import UserError
 from normlab.norms import functional, kernels
 
 
-class NoNorm(nn.Module):
-    """The identity, as the member "none" of the family; it owns no gain and no bias."""
+class _Norm(nn.Module):
+    """What a kernel asks of a norm: parameters, eps, k (the inputs measured, 0: none), `centre`."""
 
-    # What a kernel that holds a norm asks of it; k = 0: statistics of nothing, no norm.
-    gain, bias, eps, k, centre = None, None, 0.0, 0, False
+    gain: Tensor | None
+    bias: Tensor | None
+    eps, k, centre = 0.0, 0, False
+
+    def implementation(self, device: torch.device) -> str:
+        """Returns how the norm is computed for inputs on `device`."""
+        raise NotImplementedError
+
+    def in_gru_kernel(self, device: torch.device) -> bool:
+        """Whether `gru_step` may stand for a call of this norm: not while it has hooks."""
+        fits = self.k == 0 or self.implementation(device) == "fused"
+        return fits and device.type == "cpu" and not (self._forward_hooks or kernels.problem("cpu"))
+
+    def gru_step(
+        self,
+        candidate_norm: "_Norm",
+        summed: Tensor,
+        x_gates: Tensor,
+        x_candidate: Tensor,
+        h: Tensor,
+    ) -> Tensor:
+        """Returns the next state of a GRU (kernels/gru.cpp) that has this norm on its gates.
+
+        `summed` is U h + b (rows, 3n), `h` (rows, n); gates (rows, 2n) and candidate (rows, n) of
+        the input side come normalised.
+        """
+        return kernels.operators("cpu").gru(
+            summed, x_gates, x_candidate, h, self.gain, self.bias,
+            candidate_norm.gain, candidate_norm.bias, self.eps, self.k, candidate_norm.k,
+            self.centre,
+        )[0]  # fmt: skip
+
+
+class NoNorm(_Norm):
+    """The identity, as the member "none" of the family; it owns no gain and no bias."""
 
     def __init__(self, dim: int):
         super().__init__()
+        self.gain, self.bias = None, None
 
     def implementation(self, device: torch.device) -> str:
         """Returns "none": nothing is computed."""
@@ -38,7 +72,7 @@ class NoNorm(nn.Module):
         return x
 
 
-class _AffineNorm(nn.Module):
+class _AffineNorm(_Norm):
     """What the real norms share: checked arguments, gain from 1, bias from 0, choice of `impl`."""
 
     def __init__(self, dim: int, eps: float, gain: bool, bias: bool, impl: str):
@@ -53,12 +87,11 @@ class _AffineNorm(nn.Module):
                 f"norm.impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
             )
         self.dim, self.eps, self.impl = dim, eps, impl
-        self.k = dim  # inputs that the statistics are taken of: the first k
+        self.k = dim
         self.gain = nn.Parameter(torch.ones(dim)) if gain else None
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     implementations: tuple[str, ...] = ("composed",)
-    centre = False  # whether the mean is subtracted
 
     def implementation(self, device: torch.device) -> str:
         """Returns the implementation used for inputs on `device`.

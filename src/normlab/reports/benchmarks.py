@@ -49,7 +49,7 @@ def page(benchmark: dict[str, Any]) -> str:
     lines += [
         f"{environment['device']}, torch {environment['torch']}, "
         f"commit {benchmark['commit'][:10]}.",
-        *(INTERLEAVED if benchmark["records"] else ()),
+        *(benchmark.get("method") or (INTERLEAVED if benchmark["records"] else ())),
         *benchmark["notes"],
         "",
     ]

@@ -9,7 +9,7 @@ import torch
 
 
 @torch.compiler.assume_constant_result  # asked when compiling, not in the graph
-def problem(device: str, dim: int) -> str | None:
+def problem(device: str, dim: int = 1) -> str | None:
     """Returns why there are no kernels for rows of `dim` on a device type, None when there are."""
     if device == "cpu":
         from normlab.norms.kernels.build import error
