@@ -32,7 +32,7 @@ RULES = {
     "translation.py": ({"search", "data", "models", "training"}, HYDRA),
     "analysis": ({"analysis", "data", "models", "errors"}, HYDRA),
     "schema.py": ({"errors"}, {"torch", "hydra"}),
-    "benchmarks": ({"benchmarks", "norms", "data", "training", "errors"}, HYDRA),
+    "benchmarks": ({"benchmarks", "norms", "data", "training", "schema", "errors"}, HYDRA),
     "reports": ({"reports", "errors"}, HYDRA | {"torch"}),
     "help.py": (set(), HYDRA | {"torch"}),
 }

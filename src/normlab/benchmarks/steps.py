@@ -50,7 +50,7 @@ def choose_step(model: nn.Module, one_kernel: bool) -> None:
     """Makes every GRU of `model` take its fused step, or the composed one."""
     for module in model.modules():
         if hasattr(module, "one_kernel"):
-            module.one_kernel = one_kernel
+            module.one_kernel = one_kernel  # type: ignore[assignment]
 
 
 class Steps:
