@@ -78,7 +78,7 @@ def test_the_same_runs_give_the_same_bytes(experiment, tmp_path):
 
     def build():
         write_report(experiment, "multi30k", results)
-        write_index([experiment], results)
+        write_index([experiment], results, tmp_path)
         return {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
     first = build()
@@ -91,7 +91,7 @@ def test_the_same_runs_give_the_same_bytes(experiment, tmp_path):
 
 def test_the_index_has_a_row_a_claim_linked_to_its_evidence(experiment, tmp_path):
     write_report(experiment, "multi30k", tmp_path / "results")
-    page = write_index([experiment], tmp_path / "results").read_text()
+    page = write_index([experiment], tmp_path / "results", tmp_path).read_text()
     assert "| Table X | RMSNorm is like LayerNorm | **reproduced** | [multi30k](t/multi30k" in page
 
 
@@ -100,7 +100,9 @@ def test_smoke_runs_settle_nothing(experiment, tmp_path):
     sweep.rename(sweep.with_name("smoke.yaml"))
     folder = write_report(experiment, "smoke", tmp_path / "results")
     assert "Nothing here is evidence" in (folder / "table.md").read_text()
-    assert "**not run yet**" in write_index([experiment], tmp_path / "results").read_text()
+    assert (
+        "**not run yet**" in write_index([experiment], tmp_path / "results", tmp_path).read_text()
+    )
 
 
 def test_two_runs_at_one_point_are_an_error(experiment, tmp_path):

@@ -1,5 +1,7 @@
 """Verdicts on synthetic runs that should and should not pass, for every rule."""
 
+import json
+
 import pytest
 from synthetic import write_run
 
@@ -7,7 +9,7 @@ from normlab.errors import UserError
 from normlab.reports.experiments import Claim
 from normlab.reports.runs import read_run
 from normlab.reports.statistics import difference
-from normlab.reports.verdicts import judge
+from normlab.reports.verdicts import judge, judge_speed
 
 LN, RMS, NONE = {"norm": "layernorm"}, {"norm": "rmsnorm"}, {"norm": "none"}
 
@@ -107,3 +109,31 @@ def test_two_seeds_prove_little_and_say_so():
     two, ten = difference([(1.0, 0.0)] * 2), difference([(1.0 + i / 100, 0.0) for i in range(10)])
     assert two.p == 0.5 and ten.p == pytest.approx(2 / 2**10)
     assert 1.0 < ten.low < ten.mean < ten.high < 1.09
+
+
+@pytest.mark.parametrize(
+    ("rms", "control", "verdict"),
+    [
+        (0.9, 1.0, "reproduced"),
+        (1.1, 1.0, "contradicted"),
+        (1.0, 1.0, "not reproduced"),
+        (0.97, 0.95, "not reproduced"),  # two equal variants differ by more
+        (None, 1.0, "not run yet"),
+    ],
+)
+def test_faster_has_to_exceed_the_control(tmp_path, rms, control, verdict):
+    noise = [1.0, 1.002, 0.998, 1.001, 0.999] * 4
+    times = {"layernorm native": noise[::-1], "A/A control": [control * n for n in noise]}
+    if rms is not None:
+        times["rmsnorm fused"] = [rms * n for n in noise]
+    record = {"baseline": "layernorm native", "times": times}
+    stored = {"records": [record], "environment": {"device": "cpu"}}
+    (tmp_path / "steps.json").write_text(json.dumps(stored))
+    a, b = ({"variant": name} for name in ("rmsnorm fused", "layernorm native"))
+    assert (
+        judge_speed(Claim("c", "faster", a=a, b=b, benchmark="steps"), tmp_path).verdict == verdict
+    )
+    assert (
+        judge_speed(Claim("c", "faster", a=a, b=b, benchmark="other"), tmp_path).verdict
+        == "not run yet"
+    )

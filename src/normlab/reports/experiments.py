@@ -39,6 +39,7 @@ class Claim:
     margin: float = 0.0
     limit: float = 0.0
     by: str = ""
+    benchmark: str = ""  # of `faster`: its name; a and b then are variants of it
 
 
 @dataclass(frozen=True)

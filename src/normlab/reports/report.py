@@ -17,7 +17,7 @@ from normlab.reports.curves import curves_figure, parameter_figure
 from normlab.reports.experiments import SMOKE, Cell, Experiment, Sweep, Table
 from normlab.reports.runs import Run
 from normlab.reports.statistics import difference, mean_std, paired
-from normlab.reports.verdicts import NOT_RUN, Verdict, judge
+from normlab.reports.verdicts import NOT_RUN, Verdict, judge, judge_speed
 
 SUMMARY = (
     "steps", "training_seconds", "seconds_per_1k_steps", "tokens_per_second", "parameters",
@@ -42,8 +42,11 @@ def write_report(experiment: Experiment, scale: str, results: Path) -> Path | No
     return folder
 
 
-def write_index(experiments: Iterable[Experiment], results: Path) -> Path:
-    """Writes results/README.md: every claim of the paper, a row each, and its verdict."""
+def write_index(experiments: Iterable[Experiment], results: Path, benchmarks: Path) -> Path:
+    """Writes results/README.md: every claim of the paper, a row each, and its verdict.
+
+    `benchmarks` is the folder of stored benchmarks.
+    """
     lines = [
         "# What the paper claims, and what we found",
         "",
@@ -51,16 +54,21 @@ def write_index(experiments: Iterable[Experiment], results: Path) -> Path:
         "`experiments/*/experiment.toml`. *Reproduced* and *contradicted* need every rule's 95 %",
         "interval over seeds on one side of its margin; *not reproduced*: the runs do not decide.",
         "Scales: `paper` is the paper's setting, `multi30k` a small one on real data whose",
-        "verdicts hold for that setting only; `smoke` runs settle nothing.",
+        "verdicts hold for that setting only; `smoke` runs settle nothing. Speed is judged by",
+        "benchmarks of small models: the interval is over blocks and must exceed an A/A control's.",
         "",
         "| from | claim | verdict | at scale | evidence |",
         "|---|---|---|---|---|",
     ]
     for experiment in experiments:
         for index, claim in enumerate(experiment.claims):
-            scale, verdict = _verdicts(experiment)[index]
-            link = f"{experiment.name}/{scale}/table.md"
-            where = f"[{scale}]({link})" if scale and (results / link).exists() else "-"
+            if claim.rule == "faster":
+                name, verdict = "benchmark", judge_speed(claim, benchmarks)
+                link = f"benchmarks/{claim.benchmark}.md"
+            else:
+                name, verdict = _verdicts(experiment)[index]
+                link = f"{experiment.name}/{name}/table.md"
+            where = f"[{name}]({link})" if name and (results / link).exists() else "-"
             item = experiment.title.partition(":")[0]
             lines.append(
                 f"| {item} | {claim.text} | **{verdict.verdict}** | {where} | {verdict.evidence} |"
@@ -102,7 +110,7 @@ def _page(
         lines += [f"*Where ours deviates.* {_flow(experiment.deviates)}", ""]
     if experiment.claims:
         lines += ["| claim | verdict | evidence |", "|---|---|---|"]
-        for claim in experiment.claims:
+        for claim in (claim for claim in experiment.claims if claim.rule != "faster"):
             verdict = judge(claim, runs)
             lines.append(f"| {claim.text} | **{verdict.verdict}** | {verdict.evidence} |")
         lines.append("")

@@ -2,14 +2,17 @@
 
 Every rule gives `reproduced`, `contradicted` or, when the data decide neither, `not reproduced`.
 `not run yet` stands until every group of runs that the rule reads has MIN_SEEDS ended runs.
+Claims about speed are judged by interleaved benchmarks, never by the seconds of training runs.
 """
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
+from normlab.reports.benchmarks import CONTROL, load, ratio
 from normlab.reports.experiments import Cell, Claim
 from normlab.reports.runs import Run
 from normlab.reports.statistics import difference, paired
@@ -27,6 +30,28 @@ class Verdict:
     evidence: str = ""
 
 
+def judge_speed(claim: Claim, benchmarks: Path) -> Verdict:
+    """Returns the verdict of a claim with the rule `faster` on the stored benchmark it names.
+
+    The time of variant a over that of b, with its bootstrap 95 % interval over blocks, has to lie
+    below 1, and outside what the A/A control shows two equal variants to differ by.
+    """
+    path = benchmarks / f"{claim.benchmark}.json"
+    if not path.exists():
+        return Verdict(NOT_RUN)
+    stored = load(path)
+    (record,) = stored["records"]
+    a, b = claim.a["variant"], claim.b["variant"]
+    if missing := {a, b} - record["times"].keys():
+        return Verdict(NOT_RUN, f"{path.name} has no variant {', '.join(sorted(missing))}")
+    found = ratio(record["times"], a, b)
+    control = ratio(record["times"], CONTROL, record["baseline"])
+    evidence = f"{a} : {b} {found}, A/A {control}; {stored['environment']['device']}"
+    if found.high < min(1, control.low):
+        return Verdict(REPRODUCED, evidence)
+    return Verdict(CONTRADICTED if found.low > max(1, control.high) else UNDECIDED, evidence)
+
+
 def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     """Returns the verdict of `claim` on the runs of a sweep.
 
@@ -36,7 +61,7 @@ def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     bootstrap 95 % interval over seeds has to clear the margin. An unknown rule is a UserError.
     """
     rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
-             "flat": _flat, "": _untestable}  # fmt: skip
+             "flat": _flat, "faster": _untestable, "": _untestable}  # fmt: skip
     if claim.rule not in rules:
         known = ", ".join(filter(None, rules))
         raise UserError(f"claim {claim.text!r} has no rule {claim.rule}: choose one of {known}.")
