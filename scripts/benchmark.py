@@ -145,8 +145,8 @@ def run_steps(args: argparse.Namespace, overrides: list[str]) -> dict:
     name = f"steps_{args.model}_{settings.precision}" + "_compiled" * args.compile
     notes = [
         "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
-        f"1 - none : variant. The paper's seconds are those of its {table}. `fused` is our kernel",
-        "for the norm; `fused step` holds the rest of a GRU's step too.",
+        "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
+        f"holds the rest of a GRU step. The paper's seconds are those of its {table}.",
     ]
     return result_of(name, f"Training steps of {args.model}", device, [record], notes)
 

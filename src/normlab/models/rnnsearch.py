@@ -247,7 +247,7 @@ class GRU(nn.Module):
         summed = F.linear(h, weight, bias)
         x_gates, x_candidate = x
         gates_norm, candidate_norm = self.recurrent_gates_norm, self.recurrent_candidate_norm
-        if self.implementation(h.device) == "fused step":
+        if self.fused(h.device):
             return gates_norm.gru_step(candidate_norm, summed, x_gates, x_candidate, h)
         gates, candidate = self._split(summed)
         # Gates and candidate may be bf16; the state stays what it was, or small updates are lost.
@@ -255,14 +255,13 @@ class GRU(nn.Module):
         candidate = torch.tanh(x_candidate + r * candidate_norm(candidate))
         return torch.lerp(candidate.to(h.dtype), h, u.to(h.dtype))
 
-    def implementation(self, device: torch.device) -> str:
-        """Returns "fused step" when all that follows U h is one kernel, else "composed step"."""
+    def fused(self, device: torch.device) -> bool:
+        """Whether all that follows U h is one kernel: where there is one that holds the norms."""
         norms = (self.recurrent_gates_norm, self.recurrent_candidate_norm)
         # Any module may be a norm; ours know whether the kernel can hold them.
-        fits = self.one_kernel and all(
+        return self.one_kernel and all(
             hasattr(norm, "in_gru_kernel") and norm.in_gru_kernel(device) for norm in norms
         )
-        return "fused step" if fits else "composed step"
 
     def _split(self, summed: Tensor) -> tuple[Tensor, Tensor]:
         return summed.split((2 * self.d_hidden, self.d_hidden), dim=-1)

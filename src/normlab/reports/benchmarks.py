@@ -80,7 +80,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     for name in times:
         row = [name, f"{unit * median[name]:.1f}", str(ratio(times, name, baseline))]
         if "tokens" in record:
-            bare = "none fused step" if name.endswith("fused step") else "none"
+            kinds = (kind for kind in ("fused step", "compiled") if name.endswith(kind))
+            bare = f"none {next(kinds, '')}".rstrip()
             share = 1 - ratio(times, bare, name).median if bare in times else None
             row += [f"{1000 * median[name]:.0f}", f"{record['tokens'] / median[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
