@@ -212,7 +212,7 @@ def make_steps(
 
 def run_decode(args: argparse.Namespace, overrides: list[str]) -> dict:
     from normlab import run
-    from normlab.benchmarks.timing import interleave
+    from normlab.benchmarks.timing import CONTROL, interleave
     from normlab.build import load_data
 
     device = start(args)
@@ -224,6 +224,7 @@ def run_decode(args: argparse.Namespace, overrides: list[str]) -> dict:
         variants: dict[str, Any] = {
             name: partial(loaded.translate, sentences, beam=beam) for name, loaded in runs.items()
         }
+        variants[CONTROL] = variants[next(iter(runs))]
         times = interleave(variants, args.blocks, device, warmup=1)
         records.append(
             {
