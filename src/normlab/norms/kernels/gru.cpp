@@ -87,7 +87,7 @@ struct Part {
       dot += gain[j] * d[j] * (A(s[j]) - mean);
       sum += gain[j] * d[j];
     }
-    const A slope = k > 0 ? r * r * r * dot / A(k) : A(0);
+    const A slope = k > 0 ? dot / A(k) * r * r * r : A(0);
     const A shift = centre ? r * sum / A(n) : A(0);
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {

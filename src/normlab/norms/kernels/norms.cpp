@@ -136,7 +136,7 @@ void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end)
       dot += w * (A(a[j]) - mean);
       if constexpr (kCentre) total += w;
     }
-    const A slope = r * r * r * dot / A(b.k);
+    const A slope = dot / A(b.k) * r * r * r;  // in this order: r^3 may underflow
     const A shift = r * total / A(n);
     T* out = writer.row(row);
 #pragma omp simd
