@@ -37,12 +37,12 @@ class JoeyNMT:
     """
 
     def __init__(self, python: Path, folder: Path, config: Config, prepared: Prepared):
-        self.python, self.folder = python, folder
-        self.config, self.tokenizer = config, prepared.tokenizer
         found = subprocess.run([python, "-c", "import joeynmt"], capture_output=True, text=True)
         if found.returncode:
             reason = found.stderr.strip().split("\n")[-1]
             raise UserError(f"{python} has no JoeyNMT ({reason}): pip install joeynmt there.")
+        self.python, self.folder = python, folder
+        self.config, self.tokenizer = config, prepared.tokenizer
         folder.mkdir(parents=True, exist_ok=True)
         write_ids(prepared.train, folder / "train")
         write_ids(prepared.dev, folder / "dev")
