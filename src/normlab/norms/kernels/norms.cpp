@@ -61,13 +61,13 @@ struct Forward {
   void *r, *mean;  // mean: null unless centred
   double eps;
   int64_t rows, n, k;
+  const void* mask;  // 1 for the first k inputs, 0 for the others of their vector
 };
 
 template <typename T, typename A, bool kCentre, bool kAdd, bool kPartial>
 void forward_rows(const Forward& f, int64_t begin, int64_t end) {
-  const int64_t n = f.n, k = f.k, whole = std::min(n, (k + 15) / 16 * 16);
-  const std::vector<A> weights = kPartial ? first<A>(k, n) : std::vector<A>();
-  const A* mask = weights.data();
+  const int64_t n = f.n, k = f.k, whole = whole_vectors(k, n);
+  const A* mask = static_cast<const A*>(f.mask);
   const A* gain = static_cast<const A*>(f.gain);
   const A* bias = static_cast<const A*>(f.bias);
   RowWriter<T> writer(static_cast<T*>(f.y), f.rows, n);
@@ -113,14 +113,14 @@ struct Backward {
   const void *dy, *x, *gain, *r, *mean;
   void *dx, *dgain, *dbias;  // dgain, dbias: (chunks, n); dbias null without a bias
   int64_t rows, n, k;
+  const void* mask;  // as in Forward
 };
 
 template <typename T, typename A, bool kCentre, bool kPartial>
 void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end) {
-  const int64_t n = b.n;
+  const int64_t n = b.n, whole = whole_vectors(b.k, n);
   const A* gain = static_cast<const A*>(b.gain);
-  const std::vector<A> weights = kPartial ? first<A>(b.k, n) : std::vector<A>();
-  const A* mask = weights.data();
+  const A* mask = static_cast<const A*>(b.mask);
   A* dgain = static_cast<A*>(b.dgain) + chunk * n;
   A* dbias = b.dbias == nullptr ? nullptr : static_cast<A*>(b.dbias) + chunk * n;
   RowWriter<T> writer(static_cast<T*>(b.dx), b.rows, n);
@@ -142,9 +142,16 @@ void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end)
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
       const A v = A(a[j]) - mean, g = A(d[j]);
-      const A pull = kPartial ? v * slope * mask[j] : v * slope;
-      out[j] = static_cast<T>(r * gain[j] * g - shift - pull);
+      const A dx = r * gain[j] * g - shift;
+      out[j] = static_cast<T>(kPartial ? dx : dx - v * slope);
       dgain[j] += g * v * r;
+    }
+    if constexpr (kPartial) {  // those inputs again: cheaper than a mask over the whole row
+#pragma omp simd
+      for (int64_t j = 0; j < whole; ++j) {
+        const A v = A(a[j]) - mean, dx = r * gain[j] * A(d[j]) - shift;
+        out[j] = static_cast<T>(dx - v * slope * mask[j]);
+      }
     }
     writer.done(row);
     if (dbias != nullptr) {
@@ -166,13 +173,15 @@ Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, c
                              : at::empty({rows}, x.options().dtype(type));
   const Tensor g = gain_or_ones(gain, n, type);
   const Tensor b = bias ? bias->to(type).contiguous() : Tensor();
-  const Forward f{x.const_data_ptr(), kAdd ? residual.const_data_ptr() : nullptr,
-                  kAdd ? address(sum) : nullptr, address(y), g.const_data_ptr(),
-                  bias ? b.const_data_ptr() : nullptr, address(statistics),
-                  centre ? address(statistics, 1) : nullptr, eps, rows, n, k};
+  Forward f{x.const_data_ptr(), kAdd ? residual.const_data_ptr() : nullptr,
+            kAdd ? address(sum) : nullptr, address(y), g.const_data_ptr(),
+            bias ? b.const_data_ptr() : nullptr, address(statistics),
+            centre ? address(statistics, 1) : nullptr, eps, rows, n, k, nullptr};
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     using A = typename Acc<T>::type;
+    const std::vector<A> mask = first<A>(k, whole_vectors(k, n));
+    f.mask = mask.data();
     for_chunks(rows, chunk_count(rows, n), [&](int64_t, int64_t begin, int64_t end) {
       centre  ? k < n ? forward_rows<T, A, true, kAdd, true>(f, begin, end)
                       : forward_rows<T, A, true, kAdd, false>(f, begin, end)
@@ -214,13 +223,15 @@ std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
   const Tensor g = gain_or_ones(gain, n, type);
   Tensor dx = at::empty_like(x);
   Tensor partial = at::zeros({has_bias ? 2 * chunks : chunks, n}, statistics.options());
-  const Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
-                   statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr,
-                   address(dx), address(partial), has_bias ? address(partial, chunks) : nullptr,
-                   rows, n, k};
+  Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
+             statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr,
+             address(dx), address(partial), has_bias ? address(partial, chunks) : nullptr,
+             rows, n, k, nullptr};
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     using A = typename Acc<T>::type;
+    const std::vector<A> mask = first<A>(k, whole_vectors(k, n));
+    b.mask = mask.data();
     for_chunks(rows, chunks, [&](int64_t c, int64_t begin, int64_t end) {
       centre  ? k < n ? backward_rows<T, A, true, true>(b, c, begin, end)
                       : backward_rows<T, A, true, false>(b, c, begin, end)
