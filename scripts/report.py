@@ -26,7 +26,7 @@ def main() -> None:
                     print(f"wrote {folder}")
         for page in write_pages(args.benchmarks, args.results):
             print(f"wrote {page}")
-        print(f"wrote {write_index(every, args.results, args.benchmarks)}")
+        print(f"wrote {write_index(every, args.results)}")
     except UserError as error:
         sys.exit(str(error))
     except ImportError:

@@ -47,7 +47,7 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     code = run_sweep(overrides, args.launcher, sweep.folder)
     if folder := write_report(experiment, args.scale, args.results):
         print(f"wrote {folder / 'table.md'}")
-    print(f"wrote {write_index(load_all(args.experiments), args.results, Path('runs/benchmarks'))}")
+    print(f"wrote {write_index(load_all(args.experiments), args.results)}")
     return code
 
 

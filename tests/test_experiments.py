@@ -1,5 +1,6 @@
 """The sweeps of experiments/: each composes, and reproduce.py runs one from end to end."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 
 import normlab.run  # noqa: F401 - registers the resolvers of the config
 from normlab import schema
+from normlab.reports.benchmarks import write_pages
 from normlab.reports.experiments import load_all
+from normlab.reports.report import write_index
 from normlab.rundir import compose_job, sweep_directories
 
 ROOT = Path(__file__).parents[1]
@@ -75,3 +78,12 @@ def test_mistakes_are_one_sentence(workplace, arguments, message):
     result = reproduce(workplace, *arguments)
     assert result.returncode == 1 and message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_committed_index_is_what_the_committed_reports_say(tmp_path):
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    index = write_index(load_all(ROOT / "experiments"), tmp_path / "results")
+    pages = write_pages(ROOT / "results" / "benchmarks", tmp_path / "results")
+    for page in (index, *pages):
+        committed = ROOT / "results" / page.relative_to(tmp_path / "results")
+        assert page.read_text() == committed.read_text(), f"{committed}: run scripts/report.py"

@@ -119,7 +119,9 @@ def code_version() -> str | None:
             subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
         )
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+        outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
+        status = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", outputs]
+        changed = git(status).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")

@@ -78,12 +78,13 @@ def test_the_same_runs_give_the_same_bytes(experiment, tmp_path):
 
     def build():
         write_report(experiment, "multi30k", results)
-        write_index([experiment], results, tmp_path)
+        write_index([experiment], results)
         return {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
     first = build()
     assert {p.name for p in first} == {
-        "README.md", "table.md", "runs.csv", "curves.csv", "figure.svg", "figure.png",
+        "README.md", "table.md", "verdicts.json", "runs.csv", "curves.csv",
+        "figure.svg", "figure.png",
     }  # fmt: skip
     shutil.rmtree(results)
     assert build() == first
@@ -91,8 +92,20 @@ def test_the_same_runs_give_the_same_bytes(experiment, tmp_path):
 
 def test_the_index_has_a_row_a_claim_linked_to_its_evidence(experiment, tmp_path):
     write_report(experiment, "multi30k", tmp_path / "results")
-    page = write_index([experiment], tmp_path / "results", tmp_path).read_text()
+    page = write_index([experiment], tmp_path / "results").read_text()
     assert "| Table X | RMSNorm is like LayerNorm | **reproduced** | [multi30k](t/multi30k" in page
+
+
+def test_the_index_keeps_verdicts_without_their_runs_unless_the_rule_changed(experiment, tmp_path):
+    results = tmp_path / "results"
+    write_report(experiment, "multi30k", results)
+    shutil.rmtree(tmp_path / "runs")
+    assert write_report(experiment, "multi30k", results) is None
+    assert "**reproduced**" in write_index([experiment], results).read_text()
+    spec = experiment.folder / "experiment.toml"
+    spec.write_text(SPEC.replace("margin = 1.0", "margin = 0.1"))
+    page = write_index([load("t", experiment.folder.parent)], results).read_text()
+    assert "**not run yet** | - |" in page
 
 
 def test_smoke_runs_settle_nothing(experiment, tmp_path):
@@ -100,9 +113,7 @@ def test_smoke_runs_settle_nothing(experiment, tmp_path):
     sweep.rename(sweep.with_name("smoke.yaml"))
     folder = write_report(experiment, "smoke", tmp_path / "results")
     assert "Nothing here is evidence" in (folder / "table.md").read_text()
-    assert (
-        "**not run yet**" in write_index([experiment], tmp_path / "results", tmp_path).read_text()
-    )
+    assert "**not run yet**" in write_index([experiment], tmp_path / "results").read_text()
 
 
 def test_two_runs_at_one_point_are_an_error(experiment, tmp_path):

@@ -90,12 +90,22 @@ def test_failures_to_train(make, none, below, diverges):
     assert judge(Claim("c", "diverges", a=NONE), runs).verdict == diverges
 
 
-@pytest.mark.parametrize(("last", "verdict"), [(20.4, "reproduced"), (23.0, "contradicted")])
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        ([20.4, 20.4], "reproduced"),
+        ([23.0, 23.0], "contradicted"),
+        ([20.4, 22.0], "not reproduced"),
+        ([20.4], "not run yet"),
+        ([], "not run yet"),
+    ],
+)
 def test_flat(make, last, verdict):
     runs = {}
-    for p, value in ((0.1, 20.0), (0.5, 20.3), (1.0, last)):
-        runs |= make({"prmsnorm": [value, value]}, key=f"p{p}", **{"norm.p": p})
-    claim = Claim("c", "flat", "test/bleu", {}, by="norm.p", margin=1.0)
+    for p, values in ((0.1, [20.0, 20.0]), (0.5, [20.3, 20.3]), (1.0, last)):
+        runs |= make({"prmsnorm": values}, key=f"p{p}", **{"norm.p": p})
+    runs.setdefault((("norm", "prmsnorm"), ("norm.p", 1.0)), [])  # a point without a run
+    claim = Claim("c", "flat", "test/bleu", {"norm": "prmsnorm"}, by="norm.p", margin=1.0)
     assert judge(claim, runs).verdict == verdict
 
 

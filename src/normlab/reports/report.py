@@ -5,16 +5,18 @@ The same run directories give the same bytes: no date, no path of this machine.
 
 import csv
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from normlab.reports.curves import curves_figure, parameter_figure
-from normlab.reports.experiments import SMOKE, Cell, Experiment, Sweep, Table
+from normlab.reports.experiments import SMOKE, Cell, Claim, Experiment, Sweep, Table
 from normlab.reports.runs import Run
 from normlab.reports.statistics import difference, mean_std, paired
 from normlab.reports.verdicts import NOT_RUN, Verdict, judge, judge_speed
@@ -35,24 +37,29 @@ def write_report(experiment: Experiment, scale: str, results: Path) -> Path | No
     folder = results / experiment.name / scale
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runs.csv").write_text(_runs_csv(experiment, sweep, runs), encoding="utf-8")
+    judged = [(c, judge(c, runs)) for c in experiment.claims if c.rule != "faster"]
+    stored = [{"claim": asdict(claim), **asdict(verdict)} for claim, verdict in judged]
+    text = json.dumps(stored, indent=1, ensure_ascii=False) + "\n"
+    (folder / "verdicts.json").write_text(text, encoding="utf-8")
     figure = _figure(experiment, sweep, runs, folder)
-    (folder / "table.md").write_text(
-        _page(experiment, sweep, runs, figure, folder), encoding="utf-8"
-    )
+    page = _page(experiment, sweep, runs, judged, figure)
+    (folder / "table.md").write_text(page, encoding="utf-8")
     return folder
 
 
-def write_index(experiments: Iterable[Experiment], results: Path, benchmarks: Path) -> Path:
+def write_index(experiments: Iterable[Experiment], results: Path) -> Path:
     """Writes results/README.md: every claim of the paper, a row each, and its verdict.
 
-    `benchmarks` is the folder of stored benchmarks.
+    Reads the reports and benchmarks that lie in `results`, so that it needs no run directory and
+    a clone in which one experiment is run keeps the verdicts of the others.
     """
     lines = [
         "# What the paper claims, and what we found",
         "",
         "Written by `python scripts/report.py` from run directories; the rules stand in",
-        "`experiments/*/experiment.toml`. *Reproduced* and *contradicted* need every rule's 95 %",
-        "interval over seeds on one side of its margin; *not reproduced*: the runs do not decide.",
+        "`experiments/*/experiment.toml`. *Reproduced* and *contradicted* need the difference's",
+        "95 % interval over seeds on one side of the margin, or all runs to diverge or none;",
+        "*not reproduced*: the runs do not decide.",
         "Scales: `paper` is the paper's setting, `multi30k` a small one on real data whose",
         "verdicts hold for that setting only; `smoke` runs settle nothing. Speed is judged by",
         "benchmarks of small models: the interval is over blocks and must exceed an A/A control's.",
@@ -61,14 +68,14 @@ def write_index(experiments: Iterable[Experiment], results: Path, benchmarks: Pa
         "|---|---|---|---|---|",
     ]
     for experiment in experiments:
-        for index, claim in enumerate(experiment.claims):
+        for claim in experiment.claims:
             if claim.rule == "faster":
-                name, verdict = "benchmark", judge_speed(claim, benchmarks)
+                name, verdict = "benchmark", judge_speed(claim, results / "benchmarks")
                 link = f"benchmarks/{claim.benchmark}.md"
             else:
-                name, verdict = _verdicts(experiment)[index]
+                name, verdict = _stored_verdict(experiment, claim, results)
                 link = f"{experiment.name}/{name}/table.md"
-            where = f"[{name}]({link})" if name and (results / link).exists() else "-"
+            where = "-" if verdict.verdict == NOT_RUN else f"[{name}]({link})"
             item = experiment.title.partition(":")[0]
             lines.append(
                 f"| {item} | {claim.text} | **{verdict.verdict}** | {where} | {verdict.evidence} |"
@@ -79,21 +86,25 @@ def write_index(experiments: Iterable[Experiment], results: Path, benchmarks: Pa
     return path
 
 
-def _verdicts(experiment: Experiment) -> list[tuple[str, Verdict]]:
-    """Returns, for each claim, the first scale that settles it and its verdict there."""
-    found = [("", Verdict(NOT_RUN)) for _ in experiment.claims]
+def _stored_verdict(experiment: Experiment, claim: Claim, results: Path) -> tuple[str, Verdict]:
+    """Returns the first scale whose report settles the claim as it now stands, and its verdict."""
+    found = "", Verdict(NOT_RUN)
     for scale in experiment.scales:
-        if scale in experiment.available():
-            runs = experiment.sweep(scale).runs()
-            for index, claim in enumerate(experiment.claims):
-                if found[index][1].verdict == NOT_RUN:
-                    verdict = judge(claim, runs)
-                    found[index] = (scale if verdict.verdict != NOT_RUN else "", verdict)
+        path = results / experiment.name / scale / "verdicts.json"
+        for entry in json.loads(path.read_text(encoding="utf-8")) if path.exists() else []:
+            if entry.pop("claim") == asdict(claim):
+                found = scale, Verdict(**entry)
+        if found[1].verdict != NOT_RUN:
+            break
     return found
 
 
 def _page(
-    experiment: Experiment, sweep: Sweep, runs: dict[Cell, list[Run]], figure: bool, folder: Path
+    experiment: Experiment,
+    sweep: Sweep,
+    runs: dict[Cell, list[Run]],
+    judged: Sequence[tuple[Claim, Verdict]],
+    figure: bool,
 ) -> str:
     ended = sum(r.summary["status"] in ("completed", "diverged") for c in runs.values() for r in c)
     expected = len(sweep.cells()) * len(sweep.seeds)
@@ -108,10 +119,9 @@ def _page(
     lines += [f"*Protocol.* {_flow(experiment.protocol)}", ""]
     if experiment.deviates:
         lines += [f"*Where ours deviates.* {_flow(experiment.deviates)}", ""]
-    if experiment.claims:
+    if judged:
         lines += ["| claim | verdict | evidence |", "|---|---|---|"]
-        for claim in (claim for claim in experiment.claims if claim.rule != "faster"):
-            verdict = judge(claim, runs)
+        for claim, verdict in judged:
             lines.append(f"| {claim.text} | **{verdict.verdict}** | {verdict.evidence} |")
         lines.append("")
     if sweep.scale in experiment.findings:

@@ -5,7 +5,7 @@ Every rule gives `reproduced`, `contradicted` or, when the data decide neither, 
 Claims about speed are judged by interleaved benchmarks, never by the seconds of training runs.
 """
 
-import statistics
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,9 @@ def judge_speed(claim: Claim, benchmarks: Path) -> Verdict:
 def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     """Returns the verdict of `claim` on the runs of a sweep.
 
-    Rules: `greater` (a - b is above the margin), `equal` (a - b lies within ± margin), `below`
-    (every run of a is at or below the limit), `diverges` (every run of a has a non-finite loss),
-    `flat` (the means over `by` lie within the margin). Differences are paired by seed; their
+    Rules: `greater` (a - b is above the margin), `equal` (a - b lies within ± margin), `flat`
+    (`equal` for any two values of `by`), `below` (every run of a is at or below the limit),
+    `diverges` (every run of a has a non-finite loss). Differences are paired by seed; their
     bootstrap 95 % interval over seeds has to clear the margin. An unknown rule is a UserError.
     """
     rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
@@ -107,19 +107,21 @@ def _diverges(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
 
 
 def _flat(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    groups: dict[Any, list[float]] = {}
-    for run in _select(runs, claim.a):
-        groups.setdefault(str(run.value(claim.by)), [])
-        if (value := run.measure(claim.metric)) is not None:
-            groups[str(run.value(claim.by))].append(value)
-    if len(groups) < 2 or min(map(len, groups.values())) < MIN_SEEDS:
-        return Verdict(NOT_RUN)
-    means = {key: statistics.mean(values) for key, values in groups.items()}
-    spread = max(means.values()) - min(means.values())
-    evidence = f"{claim.metric} by {claim.by}: " + ", ".join(
-        f"{k}: {m:.2f}" for k, m in means.items()
-    )
-    return Verdict(REPRODUCED if spread <= claim.margin else CONTRADICTED, evidence)
+    groups: dict[Any, list[Run]] = {}
+    for cell, at_cell in runs.items():  # points that have not been run are among them
+        point = dict(cell)
+        if all(point.get(key, value) == value for key, value in claim.a.items()):
+            groups.setdefault(point[claim.by], []).extend(at_cell)
+    pairs = [paired(a, b, claim.metric) for a, b in itertools.combinations(groups.values(), 2)]
+    if (least := min(map(len, pairs), default=0)) < MIN_SEEDS:
+        return Verdict(NOT_RUN, f"{least} of at least {MIN_SEEDS} seeds at every {claim.by}")
+    gaps = [gap for each in pairs if (gap := difference(each))]
+    widest = max(gaps, key=lambda gap: abs(gap.mean))
+    evidence = f"{claim.metric}, largest difference between two {claim.by}: {widest}"
+    if all(-claim.margin <= gap.low and gap.high <= claim.margin for gap in gaps):
+        return Verdict(REPRODUCED, evidence)
+    outside = any(gap.low > claim.margin or gap.high < -claim.margin for gap in gaps)
+    return Verdict(CONTRADICTED if outside else UNDECIDED, evidence)
 
 
 def _difference(claim: Claim, runs: dict[Cell, list[Run]]) -> Any:
