@@ -42,7 +42,7 @@ def main() -> None:
     norms = kinds.add_parser("norms", parents=[common], help="the norms by themselves")
     norms.add_argument("--shapes", nargs="+", help="ROWSxWIDTH ...")
     norms.add_argument("--dtypes", nargs="+", default=["float32"], help="float32, bfloat16, ...")
-    norms.add_argument("--warm", action="store_true", help="leave the caches filled between calls")
+    norms.add_argument("--warm", action="store_true", help="call each once more just before")
     steps = kinds.add_parser("steps", parents=[common], help="training steps")
     steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
@@ -119,7 +119,7 @@ def run_norms(args: argparse.Namespace, _: list[str]) -> dict:
                 rows, width, getattr(torch, dtype), device, blocks=args.blocks,
                 compiled=args.compile, cold=not args.warm,
             )  # fmt: skip
-    caches = "filled by the variants before" if args.warm else "emptied before each call"
+    caches = "filled by an untimed call of the same" if args.warm else "emptied before each call"
     notes = [
         f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
         "`native` is torch's own operator: F.layer_norm, F.rms_norm. Bandwidth counts each tensor",

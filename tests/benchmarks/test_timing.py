@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_variant_is_timed_once_a_block_in_changing_order():
-    calls, now = [], [0.0]
+    calls, prepared, now = [], [], [0.0]
     cost = {"slow": 3.0, "fast": 1.0}
 
     def variant(name):
@@ -19,16 +19,16 @@ def test_every_variant_is_timed_once_a_block_in_changing_order():
 
         return call
 
-    def before():
+    def before(call):
+        prepared.append(call)
         now[0] += 100  # must not be counted
 
-    times = interleave(
-        {name: variant(name) for name in cost}, 20, CPU, warmup=2, before=before,
-        watch=lambda: now[0],
-    )  # fmt: skip
+    variants = {name: variant(name) for name in cost}
+    times = interleave(variants, 20, CPU, warmup=2, before=before, watch=lambda: now[0])
     assert times == {"slow": [3.0] * 20, "fast": [1.0] * 20}
     blocks = [tuple(calls[i : i + 2]) for i in range(0, len(calls), 2)]
     assert len(blocks) == 22 and set(blocks) == {("slow", "fast"), ("fast", "slow")}
+    assert prepared == [variants[name] for name in calls]
 
 
 def test_norms_are_timed_in_every_implementation_and_pass():

@@ -27,7 +27,8 @@ def norm_times(
 ) -> list[dict[str, Any]]:
     """Returns one record a pass: the times of every norm and implementation, and bytes moved.
 
-    All norms read the same x (rows, width) and dy. `cold` empties the caches before each call.
+    All norms read the same x (rows, width) and dy. `cold` empties the caches before each call;
+    otherwise an untimed call of the same variant fills them.
     """  # fmt: skip
     if device.type == "cpu":
         keep_memory()
@@ -36,7 +37,11 @@ def norm_times(
     x.requires_grad_()
     layers = _layers(width, device, compiled)
     records = []
-    before: Callable[[], Any] = cache_flusher(device) if cold else _nothing
+    flush = cache_flusher(device) if cold else None
+
+    def before(call):
+        (flush or call)()
+
     for which, tensors in PASSES.items():
         variants = {name: _pass(which, layer, x, dy) for name, layer in layers.items()}
         variants["copy"] = partial(torch.empty_like(x).detach().copy_, x.detach().clone())
@@ -50,10 +55,6 @@ def norm_times(
             }
         )
     return records
-
-
-def _nothing() -> None:
-    pass
 
 
 def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Callable]:

@@ -26,10 +26,10 @@ def interleave(
     *,
     warmup: int = 3,
     seed: int = 0,
-    before: Callable[[], Any] = lambda: None,
+    before: Callable[[Callable], Any] = lambda call: None,
     watch: Callable[[], float] = time.perf_counter,
 ) -> Times:
-    """Returns the seconds of every variant in every block; `before` runs untimed before each.
+    """Returns the seconds of every variant in every block; `before(variant)` runs untimed first.
 
     On a GPU the time is that between two CUDA events.
     """
@@ -39,7 +39,7 @@ def interleave(
     for block in range(-warmup, blocks):
         shuffle(order)
         for name in order:
-            before()
+            before(variants[name])
             seconds = _time(variants[name], device, watch)
             if block >= 0:
                 times[name].append(seconds)
