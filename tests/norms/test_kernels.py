@@ -137,6 +137,15 @@ def test_half_precision_has_fp32_statistics_and_keeps_its_dtype(name, dtype, ops
         torch.testing.assert_close(g.double(), w.double(), rtol=2e-2, atol=5e-2)
 
 
+@cpp
+def test_bf16_is_rounded_as_torch_rounds_it():
+    every = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.bfloat16).view(-1, 64)
+    for other in (every.flip(0), every.roll(7, 1), torch.full_like(every, 2**-60)):
+        total = torch.ops.normlab.add_norm(every, other, None, None, EPS, 64, False)[1]
+        assert torch.equal(total.isnan(), (every + other).isnan())
+        assert torch.equal(total.nan_to_num(), (every + other).nan_to_num())
+
+
 def test_a_large_output_takes_the_streaming_path(ops):
     x = torch.randn(6000, 320)  # 7.7 MB
     gain, _ = parameters(320)

@@ -13,6 +13,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <tuple>
@@ -31,6 +32,18 @@ template <>
 struct Acc<double> {
   using type = double;
 };
+
+// Rounds `value` to the type of `to`. To bf16 in integers (nearest, ties to even, one NaN), which
+// compilers vectorise: with at::BFloat16's own conversion a norm takes five times as long.
+template <typename T, typename A>
+void store(T& to, A value) {
+  if constexpr (std::is_same_v<T, at::BFloat16>) {
+    const uint32_t bits = std::bit_cast<uint32_t>(value), odd = bits >> 16 & 1;
+    to.x = (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (bits + 0x7fff + odd) >> 16;
+  } else {
+    to = static_cast<T>(value);
+  }
+}
 
 constexpr int64_t kChunk = 32768;  // inputs worth a thread's while
 

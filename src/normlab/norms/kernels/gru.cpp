@@ -92,7 +92,7 @@ struct Part {
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
       const A v = A(s[j]) - mean;
-      ds[j] = static_cast<T>(r * gain[j] * d[j] - shift - v * slope * mask[j]);
+      store(ds[j], r * gain[j] * d[j] - shift - v * slope * mask[j]);
       dgain[j] += d[j] * v * r;
     }
     if (bias != nullptr) {
@@ -221,13 +221,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
           const A r = a[j], u = a[n + j], c = a[2 * n + j], g = di[j];
           const A before = g * (A(1) - u) * (A(1) - c * c);  // of x_c + r * N(s_c)
           dhi[j] = g * u;
-          dxc[j] = static_cast<T>(before);
+          store(dxc[j], before);
           d_gates[j] = before * nc[j] * r * (A(1) - r);
           d_gates[n + j] = g * (hi[j] - c) * u * (A(1) - u);
           d_nc[j] = before * r;
         }
 #pragma omp simd
-        for (int64_t j = 0; j < 2 * n; ++j) dxg[j] = static_cast<T>(d_gates[j]);
+        for (int64_t j = 0; j < 2 * n; ++j) store(dxg[j], d_gates[j]);
         gates.backward(d_gates, si, stat[i], stat[rows + i], dsi, dgain, dbias);
         candidate.backward(d_nc, si + 2 * n, stat[2 * rows + i], stat[3 * rows + i], dsi + 2 * n,
                            dgain + 2 * n, dbias == nullptr ? nullptr : dbias + 2 * n);

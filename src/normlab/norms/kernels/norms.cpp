@@ -77,7 +77,7 @@ void forward_rows(const Forward& f, int64_t begin, int64_t end) {
       const T* b = static_cast<const T*>(f.residual) + row * n;
       T* s = static_cast<T*>(f.sum) + row * n;
 #pragma omp simd
-      for (int64_t j = 0; j < n; ++j) s[j] = static_cast<T>(A(a[j]) + A(b[j]));
+      for (int64_t j = 0; j < n; ++j) store(s[j], A(a[j]) + A(b[j]));
       a = s;
     }
     A mean = 0, square = 0;
@@ -100,10 +100,10 @@ void forward_rows(const Forward& f, int64_t begin, int64_t end) {
     if (bias != nullptr) {
 #pragma omp simd
       for (int64_t j = 0; j < n; ++j)
-        out[j] = static_cast<T>((A(a[j]) - mean) * r * gain[j] + bias[j]);
+        store(out[j], (A(a[j]) - mean) * r * gain[j] + bias[j]);
     } else {
 #pragma omp simd
-      for (int64_t j = 0; j < n; ++j) out[j] = static_cast<T>((A(a[j]) - mean) * r * gain[j]);
+      for (int64_t j = 0; j < n; ++j) store(out[j], (A(a[j]) - mean) * r * gain[j]);
     }
     writer.done(row);
   }
@@ -143,14 +143,14 @@ void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end)
     for (int64_t j = 0; j < n; ++j) {
       const A v = A(a[j]) - mean, g = A(d[j]);
       const A dx = r * gain[j] * g - shift;
-      out[j] = static_cast<T>(kPartial ? dx : dx - v * slope);
+      store(out[j], kPartial ? dx : dx - v * slope);
       dgain[j] += g * v * r;
     }
     if constexpr (kPartial) {  // those inputs again: cheaper than a mask over the whole row
 #pragma omp simd
       for (int64_t j = 0; j < whole; ++j) {
         const A v = A(a[j]) - mean, dx = r * gain[j] * A(d[j]) - shift;
-        out[j] = static_cast<T>(dx - v * slope * mask[j]);
+        store(out[j], dx - v * slope * mask[j]);
       }
     }
     writer.done(row);
