@@ -104,6 +104,13 @@ def test_post_norm_output_is_normalised():
     torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-4, atol=1e-4)
 
 
+@both
+def test_a_norm_of_torch_fits_too(placement):
+    ours = make(partial(LayerNorm, eps=1e-5), norm_placement=placement)
+    theirs = make(torch.nn.LayerNorm, norm_placement=placement)
+    torch.testing.assert_close(logits(theirs), logits(ours))
+
+
 def test_every_parameter_learns():
     model = make(partial(LayerNorm, bias=True), share_embeddings=False)
     logits(model).square().sum().backward()

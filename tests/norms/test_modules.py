@@ -44,6 +44,25 @@ def test_native_and_composed_agree_forward_and_backward(kind, gain, dtype):
         torch.testing.assert_close(a, b, **tolerance)
 
 
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm])
+@pytest.mark.parametrize("impl", ["composed", "auto"])
+def test_the_norm_of_a_sum(kind, impl):
+    norm = randomised(kind(32, impl=impl))
+    x, y = X.clone().requires_grad_(), X.flip(0).requires_grad_()
+    inputs = (x, y, *norm.parameters())
+    got, expected = norm.of_sum(x, y), norm(x + y)
+    torch.testing.assert_close(got, expected)
+    got, expected = (torch.autograd.grad(z.square().sum(), inputs) for z in (got, expected))
+    torch.testing.assert_close(got, expected)
+    assert norm.of_sum(x, y.bfloat16()).dtype == torch.float32  # as x + y has
+
+
+def test_hooks_see_the_norm_of_a_sum():
+    norm, seen = RMSNorm(32), []
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert norm.of_sum(X, X) is seen[0]
+
+
 @pytest.mark.parametrize("norm", [LayerNorm(32), RMSNorm(32), RMSNorm(32, impl="native")])
 def test_autocast_changes_no_output_dtype(norm):
     with torch.autocast("cpu", torch.bfloat16):

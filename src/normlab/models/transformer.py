@@ -202,8 +202,11 @@ class Residual(nn.Module):
 
     def leave(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the sum of the branch `x` and the sublayer's output `y`, normalised in post."""
-        x = x + self.dropout(y)
-        return x if self.pre_norm else self.norm(x)
+        y = self.dropout(y)
+        if self.pre_norm:
+            return x + y
+        of_sum = getattr(self.norm, "of_sum", None)  # our norms have it
+        return of_sum(x, y) if of_sum else self.norm(x + y)
 
 
 class FeedForward(nn.Sequential):

@@ -116,6 +116,14 @@ class _AffineNorm(_Norm):
         norm = kernels.operators(x.device.type).norm
         return norm(x, self.gain, self.bias, self.eps, self.k, self.centre)[0]
 
+    def of_sum(self, x: Tensor, y: Tensor) -> Tensor:
+        """Returns the norm of x + y, a residual sum; the fused kernel takes the sum too."""
+        fused = x.dtype == y.dtype and self.implementation(x.device) == "fused"
+        if self._forward_hooks or not fused:
+            return self(x + y)
+        add_norm = kernels.operators(x.device.type).add_norm
+        return add_norm(x, y, self.gain, self.bias, self.eps, self.k, self.centre)[0]
+
     def extra_repr(self) -> str:
         has = f"gain={self.gain is not None}, bias={self.bias is not None}"
         return f"{self.dim}, eps={self.eps}, {has}, impl={self.impl}"
