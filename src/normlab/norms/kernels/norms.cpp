@@ -49,6 +49,12 @@ struct RowWriter {
   std::vector<T> buffer;
   RowWriter(T* out, int64_t rows, int64_t n)
       : out(out), n(n), buffer(rows * n * sizeof(T) >= kStreamBytes ? n : 0) {}
+  RowWriter(const RowWriter&) = delete;
+  ~RowWriter() {
+#ifdef __SSE2__
+    if (!buffer.empty()) _mm_sfence();  // streamed lines are not ordered with what follows
+#endif
+  }
   T* row(int64_t i) { return buffer.empty() ? out + i * n : buffer.data(); }
   void done(int64_t i) {
     if (!buffer.empty()) stream(out + i * n, buffer.data(), n * sizeof(T));
