@@ -61,9 +61,6 @@ void for_chunks(int64_t rows, int64_t chunks, const F& f) {
   at::parallel_for(0, chunks, 1, range);
 }
 
-// k of n inputs rounded up to whole vectors.
-int64_t whole_vectors(int64_t k, int64_t n) { return std::min(n, (k + 15) / 16 * 16); }
-
 // 1 for the first k inputs and 0 for the others: a loop over whole vectors beats a short one.
 template <typename A>
 std::vector<A> first(int64_t k, int64_t n) {

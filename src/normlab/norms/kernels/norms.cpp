@@ -68,6 +68,12 @@ void touch(const void* row, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) (void)line[i];
 }
 
+// The mask of a norm over the first k inputs, as long as their vectors; empty for one over all n.
+template <typename A>
+std::vector<A> partial_mask(int64_t k, int64_t n) {
+  return k < n ? first<A>(k, std::min(n, (k + 15) / 16 * 16)) : std::vector<A>();
+}
+
 struct Forward {
   const void *x, *residual;
   void *sum, *y;
@@ -75,13 +81,12 @@ struct Forward {
   void *r, *mean;  // mean: null unless centred
   double eps;
   int64_t rows, n, k;
-  const void* mask;  // 1 for the first k inputs, 0 for the others of their vector
 };
 
 template <typename T, typename A, bool kCentre, bool kAdd, bool kPartial>
-void forward_rows(const Forward& f, int64_t begin, int64_t end) {
-  const int64_t n = f.n, k = f.k, whole = whole_vectors(k, n);
-  const A* mask = static_cast<const A*>(f.mask);
+void forward_rows(const Forward& f, const std::vector<A>& first_k, int64_t begin, int64_t end) {
+  const int64_t n = f.n, k = f.k, whole = first_k.size();
+  const A* mask = first_k.data();
   const A* gain = static_cast<const A*>(f.gain);
   const A* bias = static_cast<const A*>(f.bias);
   RowWriter<T> writer(static_cast<T*>(f.y), f.rows, n);
@@ -128,14 +133,14 @@ struct Backward {
   const void *dy, *x, *gain, *r, *mean;
   void *dx, *dgain, *dbias;  // dgain, dbias: (chunks, n); dbias null without a bias
   int64_t rows, n, k;
-  const void* mask;  // as in Forward
 };
 
 template <typename T, typename A, bool kCentre, bool kPartial>
-void backward_rows(const Backward& b, int64_t chunk, int64_t begin, int64_t end) {
-  const int64_t n = b.n, whole = whole_vectors(b.k, n);
+void backward_rows(const Backward& b, const std::vector<A>& first_k, int64_t chunk, int64_t begin,
+                   int64_t end) {
+  const int64_t n = b.n, whole = first_k.size();
   const A* gain = static_cast<const A*>(b.gain);
-  const A* mask = static_cast<const A*>(b.mask);
+  const A* mask = first_k.data();
   A* dgain = static_cast<A*>(b.dgain) + chunk * n;
   A* dbias = b.dbias == nullptr ? nullptr : static_cast<A*>(b.dbias) + chunk * n;
   RowWriter<T> writer(static_cast<T*>(b.dx), b.rows, n);
@@ -188,20 +193,19 @@ Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, c
                              : at::empty({rows}, x.options().dtype(type));
   const Tensor g = gain_or_ones(gain, n, type);
   const Tensor b = bias ? bias->to(type).contiguous() : Tensor();
-  Forward f{x.const_data_ptr(), kAdd ? residual.const_data_ptr() : nullptr,
-            kAdd ? address(sum) : nullptr, address(y), g.const_data_ptr(),
-            bias ? b.const_data_ptr() : nullptr, address(statistics),
-            centre ? address(statistics, 1) : nullptr, eps, rows, n, k, nullptr};
+  const Forward f{x.const_data_ptr(), kAdd ? residual.const_data_ptr() : nullptr,
+                  kAdd ? address(sum) : nullptr, address(y), g.const_data_ptr(),
+                  bias ? b.const_data_ptr() : nullptr, address(statistics),
+                  centre ? address(statistics, 1) : nullptr, eps, rows, n, k};
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     using A = typename Acc<T>::type;
-    const std::vector<A> mask = first<A>(k, whole_vectors(k, n));
-    f.mask = mask.data();
+    const std::vector<A> mask = partial_mask<A>(k, n);
     for_chunks(rows, chunk_count(rows, n), [&](int64_t, int64_t begin, int64_t end) {
-      centre  ? k < n ? forward_rows<T, A, true, kAdd, true>(f, begin, end)
-                      : forward_rows<T, A, true, kAdd, false>(f, begin, end)
-      : k < n ? forward_rows<T, A, false, kAdd, true>(f, begin, end)
-              : forward_rows<T, A, false, kAdd, false>(f, begin, end);
+      centre  ? k < n ? forward_rows<T, A, true, kAdd, true>(f, mask, begin, end)
+                      : forward_rows<T, A, true, kAdd, false>(f, mask, begin, end)
+      : k < n ? forward_rows<T, A, false, kAdd, true>(f, mask, begin, end)
+              : forward_rows<T, A, false, kAdd, false>(f, mask, begin, end);
     });
   });
   return statistics;
@@ -238,20 +242,19 @@ std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
   const Tensor g = gain_or_ones(gain, n, type);
   Tensor dx = at::empty_like(x);
   Tensor partial = at::zeros({has_bias ? 2 * chunks : chunks, n}, statistics.options());
-  Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
-             statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr,
-             address(dx), address(partial), has_bias ? address(partial, chunks) : nullptr,
-             rows, n, k, nullptr};
+  const Backward b{dy.const_data_ptr(), x.const_data_ptr(), g.const_data_ptr(),
+                   statistics.const_data_ptr(), centre ? address(statistics, 1) : nullptr,
+                   address(dx), address(partial), has_bias ? address(partial, chunks) : nullptr,
+                   rows, n, k};
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     using A = typename Acc<T>::type;
-    const std::vector<A> mask = first<A>(k, whole_vectors(k, n));
-    b.mask = mask.data();
+    const std::vector<A> mask = partial_mask<A>(k, n);
     for_chunks(rows, chunks, [&](int64_t c, int64_t begin, int64_t end) {
-      centre  ? k < n ? backward_rows<T, A, true, true>(b, c, begin, end)
-                      : backward_rows<T, A, true, false>(b, c, begin, end)
-      : k < n ? backward_rows<T, A, false, true>(b, c, begin, end)
-              : backward_rows<T, A, false, false>(b, c, begin, end);
+      centre  ? k < n ? backward_rows<T, A, true, true>(b, mask, c, begin, end)
+                      : backward_rows<T, A, true, false>(b, mask, c, begin, end)
+      : k < n ? backward_rows<T, A, false, true>(b, mask, c, begin, end)
+              : backward_rows<T, A, false, false>(b, mask, c, begin, end);
     });
   });
   if (has_bias) return {dx, chunks == 1 ? partial : partial.view({2, chunks, n}).sum(1)};
