@@ -15,7 +15,7 @@ from normlab.errors import UserError
 from normlab.reports.benchmarks import CONTROL, load, ratio
 from normlab.reports.experiments import Cell, Claim
 from normlab.reports.runs import Run
-from normlab.reports.statistics import difference, paired
+from normlab.reports.statistics import Difference, difference, paired
 
 REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
 UNDECIDED, NOT_RUN = "not reproduced", "not run yet"
@@ -87,10 +87,7 @@ def _equal(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     if isinstance(result, Verdict):
         return result
     evidence = f"{_name(claim.a)} - {_name(claim.b)}: {claim.metric} {result}"
-    if -claim.margin <= result.low and result.high <= claim.margin:
-        return Verdict(REPRODUCED, evidence)
-    outside = result.low > claim.margin or result.high < -claim.margin
-    return Verdict(CONTRADICTED if outside else UNDECIDED, evidence)
+    return _all_within([result], claim.margin, evidence)
 
 
 def _below(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
@@ -118,9 +115,13 @@ def _flat(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
     gaps = [gap for each in pairs if (gap := difference(each))]
     widest = max(gaps, key=lambda gap: abs(gap.mean))
     evidence = f"{claim.metric}, largest difference between two {claim.by}: {widest}"
-    if all(-claim.margin <= gap.low and gap.high <= claim.margin for gap in gaps):
+    return _all_within(gaps, claim.margin, evidence)
+
+
+def _all_within(gaps: Sequence[Difference], margin: float, evidence: str) -> Verdict:
+    if all(-margin <= gap.low and gap.high <= margin for gap in gaps):
         return Verdict(REPRODUCED, evidence)
-    outside = any(gap.low > claim.margin or gap.high < -claim.margin for gap in gaps)
+    outside = any(gap.low > margin or gap.high < -margin for gap in gaps)
     return Verdict(CONTRADICTED if outside else UNDECIDED, evidence)
 
 
