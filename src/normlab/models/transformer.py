@@ -205,7 +205,8 @@ class Residual(nn.Module):
         y = self.dropout(y)
         if self.pre_norm:
             return x + y
-        of_sum = getattr(self.norm, "of_sum", None)  # our norms have it
+        # Any module may be a norm; those with a kernel take the sum in it.
+        of_sum = getattr(self.norm, "of_sum", None)
         return of_sum(x, y) if of_sum else self.norm(x + y)
 
 
