@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.errors import UserError
-from normlab.models.protocol import Role, Seq2Seq
+from normlab.models.seq2seq import Role, Seq2Seq
 
 EMBEDDINGS = "embeddings"
 # Common readings of "the weights" in Figure 4. `all`: every role. `matrices`: the maps between

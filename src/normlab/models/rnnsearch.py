@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role, Seq2Seq, State
+from normlab.models.seq2seq import Role, Seq2Seq, State
 
 Norm = Callable[[int], nn.Module]  # norm(dim) -> module
 

@@ -11,7 +11,7 @@ The modules build on each other: lexicon, phrases, clauses, choices, sentences.
 
 from collections.abc import Callable
 
-from normlab.data.grammar.sentences import Rng, sentence
+from normlab.tasks.translation.grammar.sentences import Rng, sentence
 
 LENGTHS = range(3, 26)  # words, on both sides
 PATIENCE = 10_000  # draws in a row that may bring nothing new

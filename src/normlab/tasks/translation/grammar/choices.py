@@ -4,8 +4,16 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from normlab.data.grammar.clauses import BE, BELOW, TIMES, Clause, clause, infinitive, subordinate
-from normlab.data.grammar.lexicon import (
+from normlab.tasks.translation.grammar.clauses import (
+    BE,
+    BELOW,
+    TIMES,
+    Clause,
+    clause,
+    infinitive,
+    subordinate,
+)
+from normlab.tasks.translation.grammar.lexicon import (
     ACC,
     ADJECTIVES,
     DAT,
@@ -23,7 +31,7 @@ from normlab.data.grammar.lexicon import (
     entries,
     join,
 )
-from normlab.data.grammar.phrases import (
+from normlab.tasks.translation.grammar.phrases import (
     DETERMINERS,
     IT,
     OBJECT_PRONOUNS,
@@ -155,8 +163,12 @@ def random_direction(rng: Rng) -> Phrase:
     return preposition("to", "zu", phrase, DAT)
 
 
-UNITS = [Phrase("days", "Tagen"), Phrase("weeks", "Wochen"), Phrase("months", "Monaten"),
-         Phrase("years", "Jahren")]  # fmt: skip
+UNITS = [
+    Phrase("days", "Tagen"),
+    Phrase("weeks", "Wochen"),
+    Phrase("months", "Monaten"),
+    Phrase("years", "Jahren"),
+]
 
 
 def random_time(rng: Rng, tense: str) -> Phrase:

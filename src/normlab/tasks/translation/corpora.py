@@ -44,19 +44,21 @@ def grammar(
     """
     if {src, tgt} != {"en", "de"}:
         raise UserError(
-            f"data=grammar knows English and German only, not data.src={src} data.tgt={tgt}: "
+            f"the grammar knows English and German only, not src={src} tgt={tgt}: "
             "set one to en and the other to de."
         )
     for name, size in (("train", train), ("dev", dev), ("test", test)):
         if size < 1:
             raise UserError(f"data.{name}={size} sentence pairs are too few: set it to 1 or more.")
 
-    from normlab.data.grammar import splits  # its lexicon is read on import, for this only
+    from normlab.tasks.translation.grammar import (
+        splits,  # its lexicon is read on import, for this only
+    )
 
     try:
         pairs_of = splits(train, dev, test, seed)
     except ValueError as error:
-        raise UserError(f"data=grammar: {error}.") from error
+        raise UserError(f"the grammar: {error}.") from error
 
     def bitext(name: str) -> Bitext:
         english = [pair[0] for pair in pairs_of[name]]
@@ -79,7 +81,7 @@ def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: 
     _check_choices(src, tgt, test)
     folder = Path(dir).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data.dir={dir} is not a directory: point it at your text files.")
+        raise UserError(f"dir={dir} is not a directory: point it at your text files.")
 
     def bitext(name: str) -> Bitext:
         return Bitext(name, *text_pair(_find(folder, name, src), _find(folder, name, tgt)))
@@ -135,7 +137,7 @@ def hub(
         "columns": (src, tgt),
     }.get(format)
     if columns is None:
-        raise UserError(f"data.format={format} is unknown: use translation or columns.")
+        raise UserError(f"format={format} is unknown: use translation or columns.")
     names = [train, dev, *test]
     tables = _load_hub(path, config, revision, names)
 
@@ -144,7 +146,7 @@ def hub(
         if missing := [column for column in columns if column not in table.column_names]:
             raise UserError(
                 f"{path} has no column {missing[0]} but {', '.join(table.column_names)}: "
-                "check data.src, data.tgt and data.format."
+                "check src, tgt and format."
             )
         src_lines, tgt_lines = ([_one_line(row) for row in table[column][:]] for column in columns)
         if not src_lines:
@@ -162,9 +164,9 @@ def hub(
 
 def _check_choices(src: str, tgt: str, test: Sequence[str]) -> None:
     if src == tgt:
-        raise UserError(f"data.src and data.tgt are both {src}: choose two languages.")
+        raise UserError(f"src and tgt are both {src}: choose two languages.")
     if isinstance(test, str):
-        raise UserError(f"data.test={test} must be a list of names: write data.test=[{test}].")
+        raise UserError(f"test={test} must be a list of names: write test=[{test}].")
 
 
 def _find(folder: Path, name: str, language: str) -> Path:
@@ -174,8 +176,8 @@ def _find(folder: Path, name: str, language: str) -> Path:
         if file.is_file():
             return file
     raise UserError(
-        f"neither {plain} nor {zipped} exists: check data.dir, the names in data.train, data.dev "
-        "and data.test, and the languages data.src and data.tgt."
+        f"neither {plain} nor {zipped} exists: check dir, the names in train, dev "
+        "and test, and the languages src and tgt."
     )
 
 
@@ -219,13 +221,13 @@ def _load_hub(path: str, config: str | None, revision: str, names: Sequence[str]
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"cannot load splits {', '.join(names)} of {path} (config {config}, revision "
-            f"{revision}): {reason}; check data.path, data.config, data.revision and the splits."
+            f"{revision}): {reason}; check path, config, revision and the splits."
         ) from error
     files = [file["filename"] for table in tables for file in table.cache_files]
     log.info("read %s from %s", path, sorted({str(Path(file).parent) for file in files}))
     pinned = len(revision) == 40 and not Path(path).is_dir()
     if pinned and not all(revision in Path(file).parts for file in files):
-        log.warning("%s: the cache holds another revision than data.revision=%s", path, revision)
+        log.warning("%s: the cache holds another revision than revision=%s", path, revision)
     return dict(zip(names, tables, strict=True))
 
 
@@ -246,8 +248,12 @@ def _without_empty(bitext: Bitext, *, where: str, unit: str) -> Bitext:
     first = keep.index(False) + 1
     log.warning(
         "%s: dropped %d of %d training pairs with an empty side (first: %s %d)",
-        where, dropped, len(keep), unit, first,
-    )  # fmt: skip
+        where,
+        dropped,
+        len(keep),
+        unit,
+        first,
+    )
     return Bitext(
         bitext.name,
         [s for s, k in zip(bitext.src, keep, strict=True) if k],

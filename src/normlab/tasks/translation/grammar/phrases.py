@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from normlab.data.grammar.lexicon import (
+from normlab.tasks.translation.grammar.lexicon import (
     NOTHING,
     PHRASES,
     VOWELS,
@@ -111,8 +111,14 @@ OBJECT_PRONOUNS = [
 ]
 IT = {"m": "er ihn ihm", "f": "sie sie ihr", "n": "es es ihm", "p": "sie sie ihnen"}
 RELATIVE = table("der den dem, die die der, das das dem, die die denen")
-CONTRACTIONS = {"in dem": "im", "an dem": "am", "von dem": "vom", "zu dem": "zum",
-                "zu der": "zur", "in das": "ins"}  # fmt: skip
+CONTRACTIONS = {
+    "in dem": "im",
+    "an dem": "am",
+    "von dem": "vom",
+    "zu dem": "zum",
+    "zu der": "zur",
+    "in das": "ins",
+}
 
 
 def name(word: str) -> NounPhrase:

@@ -1,6 +1,6 @@
 """The kinds of sentence, and how often each is drawn."""
 
-from normlab.data.grammar.choices import (
+from normlab.tasks.translation.grammar.choices import (
     Rng,
     name_it,
     random_clause,
@@ -10,7 +10,7 @@ from normlab.data.grammar.choices import (
     random_thing_or_clause,
     random_time,
 )
-from normlab.data.grammar.clauses import (
+from normlab.tasks.translation.grammar.clauses import (
     BE,
     BELOW,
     TIMES,
@@ -20,7 +20,7 @@ from normlab.data.grammar.clauses import (
     statement,
     subordinate,
 )
-from normlab.data.grammar.lexicon import (
+from normlab.tasks.translation.grammar.lexicon import (
     ACC,
     ADJECTIVES,
     NAMES,
@@ -32,7 +32,7 @@ from normlab.data.grammar.lexicon import (
     VERBS,
     Phrase,
 )
-from normlab.data.grammar.phrases import (
+from normlab.tasks.translation.grammar.phrases import (
     DETERMINERS,
     DIESER,
     STRONG,
@@ -100,8 +100,9 @@ def purpose_sentence(rng: Rng) -> Phrase:
 
 def pronoun_sentence(rng: Rng) -> Phrase:
     """Somebody does something with a thing, then "it": er, sie or es, as the thing's noun asks."""
-    person = rng.choice([name(rng.choice(NAMES)), rng.choice(SUBJECT_PRONOUNS),
-                         random_noun_phrase(rng, "person")])  # fmt: skip
+    person = rng.choice(
+        [name(rng.choice(NAMES)), rng.choice(SUBJECT_PRONOUNS), random_noun_phrase(rng, "person")]
+    )
     kind, tense = rng.choice(["thing", "food", "text"]), rng.choice(["past", "past", "present"])
     thing = random_noun_phrase(rng, kind)
     while thing.form in ("universal", "none"):
@@ -143,8 +144,13 @@ def measure_sentence(rng: Rng) -> Phrase:
     """An age or a price."""
     number = cardinal(rng.randint(2, 99))
     if rng.random() < 0.5:
-        subject = rng.choice([name(rng.choice(NAMES)), random_noun_phrase(rng, "person"),
-                              rng.choice(SUBJECT_PRONOUNS)])  # fmt: skip
+        subject = rng.choice(
+            [
+                name(rng.choice(NAMES)),
+                random_noun_phrase(rng, "person"),
+                rng.choice(SUBJECT_PRONOUNS),
+            ]
+        )
         age = Phrase(f"{number.en} years old", f"{number.de} Jahre alt")
         return statement(clause(subject, BE, rng.choice(["present", "past"]), complement=age))
     number = cardinal(100 * rng.randint(0, 9) + rng.randint(2, 99))

@@ -12,66 +12,82 @@ import shutil
 import time
 import uuid
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import Tokenizer
 
-from normlab.data.batching import EncodedBitext
-from normlab.data.corpora import Bitext, Corpus
-from normlab.data.tokenizer import EOS, encode, load_tokenizer, train_tokenizer
 from normlab.errors import UserError
+from normlab.files import hash_json, hash_text
+from normlab.tasks.translation import tokenizer
+from normlab.tasks.translation.batching import EncodedBitext
+from normlab.tasks.translation.corpora import Bitext, Corpus
+from normlab.tasks.translation.tokenizer import EOS, encode, load_tokenizer, train_tokenizer
 
 log = logging.getLogger(__name__)
 
-CODE_VERSION = 1  # raise it when this file or tokenizer.py changes what it produces
+# The code that decides what ids come out: a change of it makes new cache entries.
+SOURCES = (Path(__file__), Path(tokenizer.__file__))
 ARRAYS = ("src_ids", "src_offsets", "tgt_ids", "tgt_offsets")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EncodedCorpus:
     """A corpus as ids. dev and test keep their sentences' numbers, train has lost the long ones."""
 
     tokenizer: Tokenizer
     train: EncodedBitext
     dev: EncodedBitext
     test: dict[str, EncodedBitext]
-    dropped: int  # training pairs over max_len, left out
-    truncated: dict[str, int]  # evaluation pairs over max_len, cut, by set ("dev" and test names)
+    dropped: int  # training pairs over max_length, left out
+    truncated: dict[str, int]  # evaluation pairs over max_length, cut: "dev", "test/<name>"
+    contents: dict[str, Any] = field(default_factory=dict)  # what the sets hold: hashes and numbers
 
 
-def prepare(corpus: Corpus, *, vocab_size: int, max_len: int, cache_dir: str | Path) -> Prepared:
+def encode_corpus(
+    corpus: Corpus, *, vocab_size: int, max_length: int, cache_dir: str | Path
+) -> EncodedCorpus:
     """Return `corpus` as ids of a joint BPE of `vocab_size`, from `cache_dir` when it is there.
 
-    A sentence of more than `max_len` subwords, EOS included, on either side drops its pair from
-    training and is cut to `max_len` in evaluation. Raises UserError when nothing is left to train
-    on, or the train split is too small for the vocabulary.
+    A sentence of more than `max_length` subwords, EOS included, on either side drops its pair from
+    training and is cut to `max_length` in evaluation. Raises UserError when nothing is left to
+    train on, or the train split is too small for the vocabulary.
     """
-    if max_len < 2:
-        raise UserError(f"data.max_len={max_len} leaves no room for a word and EOS: set 2 or more.")
-    entry = Path(cache_dir).expanduser() / _content_hash(corpus, vocab_size, max_len)
-    prepared = _read_entry(entry)
-    if prepared is None:
+    if max_length < 2:
+        raise UserError(
+            f"max_length={max_length} leaves no room for a word and EOS: set 2 or more."
+        )
+    contents = _contents(corpus)
+    key = hash_json([contents, vocab_size, max_length, tokenizers.__version__, *_source_hashes()])
+    entry = Path(cache_dir).expanduser() / key[:32]
+    encoded = _read_entry(entry)
+    if encoded is None:
         started = time.monotonic()
-        prepared = _encode_corpus(corpus, vocab_size, max_len)
+        encoded = _encode_corpus(corpus, vocab_size, max_length)
         log.info("encoded the corpus in %.1f s", time.monotonic() - started)
-        _write_entry(prepared, entry)
+        _write_entry(encoded, entry)
     else:
         log.info("read the encoded corpus from %s", entry)
 
-    if prepared.dropped:
+    if encoded.dropped:
         total = len(corpus.train.src)
         log.warning(
-            "train: dropped %d of %d pairs longer than data.max_len=%d subwords",
-            prepared.dropped, total, max_len,
-        )  # fmt: skip
-    for name, count in prepared.truncated.items():
+            "train: dropped %d of %d pairs longer than max_length=%d subwords",
+            encoded.dropped,
+            total,
+            max_length,
+        )
+    contents["train"]["dropped"] = encoded.dropped
+    for name, count in encoded.truncated.items():
+        contents[name]["cut"] = count
         if count:
-            log.warning("%s: cut %d pairs to data.max_len=%d subwords", name, count, max_len)
-    return prepared
+            log.warning("%s: cut %d pairs to max_length=%d subwords", name, count, max_length)
+    contents["subwords"] = hash_text(encoded.tokenizer.to_str())
+    return replace(encoded, contents=contents)
 
 
 def encode_bitext(tokenizer: Tokenizer, src: list[str], tgt: list[str]) -> EncodedBitext:
@@ -79,30 +95,30 @@ def encode_bitext(tokenizer: Tokenizer, src: list[str], tgt: list[str]) -> Encod
     return EncodedBitext(*_encode_side(tokenizer, src), *_encode_side(tokenizer, tgt))
 
 
-def truncate(data: EncodedBitext, max_len: int) -> tuple[EncodedBitext, int]:
-    """Return `data` with each sentence cut to `max_len` ids, the last one EOS, and pairs cut."""
-    too_long = np.maximum(data.src_lengths, data.tgt_lengths) > max_len
-    src = _cut_side(data.src_ids, data.src_offsets, max_len)
-    tgt = _cut_side(data.tgt_ids, data.tgt_offsets, max_len)
+def truncate(data: EncodedBitext, max_length: int) -> tuple[EncodedBitext, int]:
+    """Return `data` with each sentence cut to `max_length` ids, the last one EOS, and pairs cut."""
+    too_long = np.maximum(data.src_lengths, data.tgt_lengths) > max_length
+    src = _cut_side(data.src_ids, data.src_offsets, max_length)
+    tgt = _cut_side(data.tgt_ids, data.tgt_offsets, max_length)
     return EncodedBitext(*src, *tgt), int(too_long.sum())
 
 
-def _encode_corpus(corpus: Corpus, vocab_size: int, max_len: int) -> Prepared:
+def _encode_corpus(corpus: Corpus, vocab_size: int, max_length: int) -> EncodedCorpus:
     train = corpus.train
     tokenizer = train_tokenizer(chain(train.src, train.tgt), vocab_size)
     encoded = encode_bitext(tokenizer, train.src, train.tgt)
-    keep = np.maximum(encoded.src_lengths, encoded.tgt_lengths) <= max_len
+    keep = np.maximum(encoded.src_lengths, encoded.tgt_lengths) <= max_length
     if not keep.any():
         raise UserError(
-            f"every training pair is longer than data.max_len={max_len} subwords: raise it."
+            f"every training pair is longer than max_length={max_length} subwords: raise it."
         )
     dev, test = corpus.dev, corpus.test
-    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), max_len)
+    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), max_length)
     cut_test = {
-        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), max_len)
+        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), max_length)
         for name, bitext in test.items()
     }
-    return Prepared(
+    return EncodedCorpus(
         tokenizer,
         train=EncodedBitext(
             *_keep_side(encoded.src_ids, encoded.src_offsets, keep),
@@ -135,42 +151,59 @@ def _keep_side(
     return ids[np.repeat(keep, lengths)], _offsets(lengths[keep])
 
 
-def _cut_side(ids: np.ndarray, offsets: np.ndarray, max_len: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut_side(
+    ids: np.ndarray, offsets: np.ndarray, max_length: int
+) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.diff(offsets)
     place = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)  # of each id in its sentence
-    cut = _offsets(np.minimum(lengths, max_len))
-    ids = ids[place < max_len]
+    cut = _offsets(np.minimum(lengths, max_length))
+    ids = ids[place < max_length]
     ids[cut[1:] - 1] = EOS
     return ids, cut
 
 
-def _content_hash(corpus: Corpus, vocab_size: int, max_len: int) -> str:
-    digest = hashlib.sha256()
-    settings = [CODE_VERSION, tokenizers.__version__, vocab_size, max_len]
-    sets: list[tuple[str, Bitext]] = [("train", corpus.train), ("dev", corpus.dev)]
-    sets += corpus.test.items()
-    digest.update(json.dumps([settings, [name for name, _ in sets]]).encode())
-    for _, bitext in sets:
-        for side in (bitext.src, bitext.tgt):
-            digest.update(json.dumps(side).encode())  # JSON, so that sentences cannot run together
-    return digest.hexdigest()[:32]
+def _contents(corpus: Corpus) -> dict[str, Any]:
+    """Returns each set's hash and size; warns of evaluation pairs that are training pairs too."""
+    train = set(zip(corpus.train.src, corpus.train.tgt, strict=True))
+    contents = {"train": _content(corpus.train)}
+    sets = {"dev": corpus.dev, **{f"test/{name}": bitext for name, bitext in corpus.test.items()}}
+    for name, bitext in sets.items():
+        known = sum(pair in train for pair in zip(bitext.src, bitext.tgt, strict=True))
+        contents[name] = {**_content(bitext), "in_train": known}
+        if known:
+            log.warning(
+                "%s: %d of %d pairs are training pairs too: scores on them mean little",
+                name,
+                known,
+                len(bitext.src),
+            )
+    return contents
 
 
-def _write_entry(prepared: Prepared, entry: Path) -> None:
+def _content(bitext: Bitext) -> dict[str, Any]:
+    # Hashed as JSON, so that sentences cannot run together.
+    return {"sentences": len(bitext.src), "sha256": hash_json([bitext.src, bitext.tgt])}
+
+
+def _source_hashes() -> list[str]:
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in SOURCES]
+
+
+def _write_entry(encoded_corpus: EncodedCorpus, entry: Path) -> None:
     """Write a cache entry whole or not at all; without a place to write, warn and go on."""
     scratch = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
     try:
         scratch.mkdir(parents=True)  # not by tempfile, whose directories only their maker can read
-        prepared.tokenizer.save(str(scratch / "tokenizer.json"))
-        sets = {"train": prepared.train, "dev": prepared.dev}
-        sets |= {f"test{i}": data for i, data in enumerate(prepared.test.values())}
+        encoded_corpus.tokenizer.save(str(scratch / "tokenizer.json"))
+        sets = {"train": encoded_corpus.train, "dev": encoded_corpus.dev}
+        sets |= {f"test{i}": data for i, data in enumerate(encoded_corpus.test.values())}
         for name, data in sets.items():
             for part in ARRAYS:
                 np.save(scratch / f"{name}.{part}.npy", getattr(data, part))
         meta = {
-            "dropped": prepared.dropped,
-            "truncated": prepared.truncated,
-            "test": list(prepared.test),
+            "dropped": encoded_corpus.dropped,
+            "truncated": encoded_corpus.truncated,
+            "test": list(encoded_corpus.test),
             "sha256": {file.name: _file_hash(file) for file in sorted(scratch.iterdir())},
         }
         (scratch / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
@@ -195,7 +228,7 @@ def _install(scratch: Path, entry: Path) -> None:
         shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _read_entry(entry: Path) -> Prepared | None:
+def _read_entry(entry: Path) -> EncodedCorpus | None:
     """Return the cache entry, its arrays mapped from disk; None if it is absent or damaged."""
     if not entry.exists():
         return None
@@ -209,7 +242,7 @@ def _read_entry(entry: Path) -> Prepared | None:
             files = [entry / f"{name}.{part}.npy" for part in ARRAYS]
             return EncodedBitext(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
 
-        return Prepared(
+        return EncodedCorpus(
             load_tokenizer(entry / "tokenizer.json"),
             train=read("train"),
             dev=read("dev"),

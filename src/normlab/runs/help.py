@@ -3,10 +3,12 @@
 from pathlib import Path
 
 GROUPS = {  # in the order in which a reader needs them
+    "task": "what is learned",
     "norm": "the normalisation layer under study",
     "init": "the initial weights and the shift of their mean",
-    "model": "the translation model",
+    "model": "the network",
     "data": "the corpus",
+    "decoding": "how translations are searched for",
     "optimizer": "the optimiser",
     "schedule": "the learning rate",
     "trainer": "limits, evaluation, checkpoints, device",
@@ -14,10 +16,10 @@ GROUPS = {  # in the order in which a reader needs them
 }
 
 
-def text(conf: Path) -> str:
-    """Returns every group with its options, then every default option's fields, a line each."""
+def help_text(conf: Path) -> str:
+    """Returns every group with its options, then every default option's fields, one per line."""
     lines = [
-        "Trains and scores one translation model; `-m` sweeps over comma-separated values.",
+        "Trains and scores one model; `-m` sweeps over comma-separated values.",
         "",
         "  python train.py norm=rmsnorm init.mean=0.2",
         "  python train.py -m norm=none,layernorm,rmsnorm,prmsnorm init.mean=0,0.2 seed=1,2",

@@ -2,19 +2,34 @@
 
 from typing import NamedTuple
 
-from normlab.data.grammar.lexicon import ACC, DAT, NOM, NOTHING, VERBS, Phrase, Verb, entries, join
-from normlab.data.grammar.phrases import NounPhrase
+from normlab.tasks.translation.grammar.lexicon import (
+    ACC,
+    DAT,
+    NOM,
+    NOTHING,
+    VERBS,
+    Phrase,
+    Verb,
+    entries,
+    join,
+)
+from normlab.tasks.translation.grammar.phrases import NounPhrase
 
 # German compound tenses: (auxiliary or "" for haben/sein, auxiliary in the past, with participle).
 COMPOUND = {
-    "perfect": ("", False, True), "pluperfect": ("", True, True),
+    "perfect": ("", False, True),
+    "pluperfect": ("", True, True),
     "future": ("werden", False, False),
-    "passive": ("werden", False, True), "passive past": ("werden", True, True),
-    "can": ("können", False, False), "could": ("können", True, False),
-    "should": ("sollen", True, False), "want": ("wollen", False, False),
-    "wanted": ("wollen", True, False), "have to": ("müssen", False, False),
-    "had to": ("müssen", True, False)
-}  # fmt: skip
+    "passive": ("werden", False, True),
+    "passive past": ("werden", True, True),
+    "can": ("können", False, False),
+    "could": ("können", True, False),
+    "should": ("sollen", True, False),
+    "want": ("wollen", False, False),
+    "wanted": ("wollen", True, False),
+    "have to": ("müssen", False, False),
+    "had to": ("müssen", True, False),
+}
 AUXILIARIES = {
     infinitive: ((ich, er, wir), past)
     for infinitive, ich, er, wir, past in entries(
@@ -30,15 +45,15 @@ GROUPS = {
     "present": ["present", "can", "should", "want", "have to"],
     "past": ["past", "could", "wanted", "had to"],
     "perfect": ["perfect"],
-    "future": ["future"]
-}  # fmt: skip
+    "future": ["future"],
+}
 TIMES = {tense: group for group, tenses in GROUPS.items() for tense in tenses}
 BELOW = {
     "present": ["present", "present", "can", "want", "have to", "perfect"],
     "past": ["past", "past", "past", "could", "wanted", "had to"],
     "perfect": ["present", "past"],
-    "future": ["present"]
-}  # fmt: skip
+    "future": ["present"],
+}
 
 
 def finite(present: tuple[str, ...], past: str, agreement: str, in_past: bool) -> str:
@@ -137,8 +152,18 @@ def clause(
             )
             slots[form] = join(slots[form], phrase.de[case])
     negation = "nicht" if negated and not kein and not complement.de.startswith("kein") else ""
-    middle = join(reflexive, slots["pronoun"], slots["definite"], time.de, often.de, negation,
-                  manner.de, place.de, slots["indefinite"], complement.de)  # fmt: skip
+    middle = join(
+        reflexive,
+        slots["pronoun"],
+        slots["definite"],
+        time.de,
+        often.de,
+        negation,
+        manner.de,
+        place.de,
+        slots["indefinite"],
+        complement.de,
+    )
     objects = join(indirect.en if indirect else "", direct.en if direct else "")
     word, tail, joined = german_verb(verb, tense, subject.agreement)
     simple = verb.infinitive.removeprefix(verb.prefix)

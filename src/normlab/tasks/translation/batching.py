@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from normlab.data.tokenizer import BOS, PAD
 from normlab.errors import UserError
+from normlab.tasks.translation.tokenizer import BOS, PAD
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class Batch:
     src_lengths: Tensor  # (batch,)
     tgt_in: Tensor  # (batch, tgt_len), BOS + sentence
     tgt_out: Tensor  # (batch, tgt_len), sentence + EOS
-    positions: Tensor  # (n_tokens,)
-    labels: Tensor  # (n_tokens,), tgt_out at `positions`
-    n_tokens: int  # real target tokens, EOS included
-    n_src_tokens: int  # real source tokens, EOS included
+    positions: Tensor  # (items,)
+    labels: Tensor  # (items,), tgt_out at `positions`
+    items: int  # real target tokens, EOS included
     indices: np.ndarray  # (batch,), the sentences' numbers in the corpus
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -111,7 +110,7 @@ def epoch_batches(
     if share == 0:
         raise UserError(
             f"the training data makes {len(batches)} batches of {batch_tokens} tokens, too few for "
-            f"{world_size} processes: lower trainer.batch_tokens or use fewer processes."
+            f"{world_size} processes: lower batch_tokens or use fewer processes."
         )
     return batches[rank : share * world_size : world_size]
 
@@ -145,8 +144,7 @@ def collate(data: EncodedBitext, indices: np.ndarray) -> Batch:
         tgt_out=torch.from_numpy(tgt_out),
         positions=torch.from_numpy(positions),
         labels=torch.from_numpy(tgt_out.ravel()[positions]),
-        n_tokens=len(positions),
-        n_src_tokens=int(src_real.sum()),
+        items=len(positions),
         indices=indices,
     )
 
@@ -162,7 +160,7 @@ def padding_fraction(batches: Sequence[np.ndarray], data: EncodedBitext) -> floa
 
 def _check_batch_tokens(batch_tokens: int) -> None:
     if batch_tokens < 1:
-        raise UserError(f"trainer.batch_tokens={batch_tokens} must be 1 or more.")
+        raise UserError(f"batch_tokens must be >= 1, got {batch_tokens}.")
 
 
 def _length_order(lengths_src: np.ndarray, lengths_tgt: np.ndarray) -> np.ndarray:

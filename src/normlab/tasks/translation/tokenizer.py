@@ -25,7 +25,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     smallest = len(SPECIAL_TOKENS) + len(alphabet)
     if vocab_size < smallest:
         raise UserError(
-            f"data.vocab_size={vocab_size} is below {smallest}, the bytes and special tokens that "
+            f"vocab_size={vocab_size} is below {smallest}, the bytes and special tokens that "
             f"every vocabulary holds: set it to {smallest} or more."
         )
     tokenizer = Tokenizer(models.BPE())
@@ -42,7 +42,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     size = tokenizer.get_vocab_size()
     if size < vocab_size:
         raise UserError(
-            f"data.vocab_size={vocab_size} is more than the training data supports: set it to "
+            f"vocab_size={vocab_size} is more than the training data supports: set it to "
             f"{size} or less, or train on more data."
         )
     tokenizer.encode_special_tokens = True  # "</s>" in a text is five characters, not a command
