@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from tiny import NAMES
 
-from normlab import schema
+from normlab.runs.config import check
 from normlab.build import build_model, build_optimizer
 
 CONF = Path(__file__).parents[1] / "conf"
