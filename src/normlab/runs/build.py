@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from normlab.models.network import Network
     from normlab.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
 
 def build_model(
     config: Config, given: Mapping[str, Any], trusted: Collection[str] | None = None
-) -> "nn.Module":
+) -> "Network":
     """Returns the model of `config` with its norm, not yet initialised; `given` is the task's."""
     norm_kind = kind_of("norm", config.norm, trusted)
     norm = check_arguments("norm", norm_kind, _arguments(config.norm), given=FROM_MODEL)
@@ -56,7 +57,7 @@ def build_model(
         return kind(norm=partial(norm_kind, **norm), **given, **model)
 
 
-def initialize_model(model: "nn.Module", config: Config) -> None:
+def initialize_model(model: "Network", config: Config) -> None:
     """Initialises `model` in place as `config` says, then re-parameterises it if its norm asks."""
     from normlab.models.initialization import initialize
 

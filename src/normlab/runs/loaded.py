@@ -78,12 +78,13 @@ def load_translator(
     trusted: Collection[str] = (),
 ) -> "Translator":
     """Returns what translates as the test of the run in `run_dir` did; see `load_run`."""
+    from normlab.models.seq2seq import Seq2Seq
     from normlab.tasks.translation.tokenizer import load_tokenizer
     from normlab.tasks.translation.translator import Translator
 
     run = load_run(run_dir, checkpoint, device, trusted)
-    if run.config.names.task != "translation":
-        raise UserError(f"{run_dir} holds a run of task={run.config.names.task}: no translation.")
+    if not isinstance(run.model, Seq2Seq):
+        raise UserError(f"{run_dir} holds no translation model: task={run.config.names.task}.")
     path = run.directory.path / "tokenizer.json"
     tokenizer = load_tokenizer(path)
     data = run.directory.stored_data() or {}
