@@ -35,7 +35,7 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
     settings = {key: value for key, value in data.items() if key in of_task.keys() - of_corpus}
     source = {key: value for key, value in data.items() if key not in settings}
 
-    source = check_arguments("data", read, source)
+    source = check_arguments("data", read, source, also=settings)
     groups = {"task": task, "decoding": config.decoding, "data": settings}
     arguments: dict[str, Any] = {}
     for group, node in groups.items():
