@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
 
@@ -63,9 +65,9 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         with open_directory(run_dir) as directory:
             return _run(cfg, directory, overrides)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in FORBIDDEN:
             raise UserError(f"cannot write to {run_dir} ({error.strerror}).") from error
         raise
 
@@ -94,7 +96,9 @@ def _run(cfg: DictConfig, directory: RunDirectory, overrides: list[str]) -> dict
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
             summary["status"] = "interrupted"
-        elif not isinstance(error, UserError | OSError):
+        elif not isinstance(error, UserError) and getattr(error, "errno", None) not in (
+            FULL | FORBIDDEN
+        ):
             log.exception("The run failed.")
         raise
     finally:
