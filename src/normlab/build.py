@@ -26,7 +26,9 @@ def build_model(config: schema.Config, vocab: int) -> "Seq2Seq":
     """Returns the model of `config` with the norm of `config`, not yet initialised."""
     arguments = {key: value for key, value in config.norm.items() if key != "_target_"}
     kind = get_class(config.norm["_target_"])
-    known = list(inspect.signature(kind).parameters)[1:]  # all but dim, which the model gives
+    # all but dim and the keyword-only axes, which the model gives
+    parameters = inspect.signature(kind).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
     if unknown := arguments.keys() - set(known):
         raise UserError(
             f"norm.{min(unknown)} is no argument of norm={config.names.norm}: "
@@ -42,9 +44,9 @@ def reparameterise(model: "Seq2Seq") -> None:
     Comes after initialisation, which acts on the weights themselves, and before a checkpoint is
     loaded, which holds what they were re-parameterised to.
     """
-    hooks = {m.reparameterise for m in model.modules() if hasattr(m, "reparameterise")}
-    for hook in hooks:
-        hook(model)
+    from normlab import norms
+
+    norms.reparameterise(model)
 
 
 def load_data(config: schema.Config) -> "tuple[Corpus, Prepared]":
@@ -59,9 +61,10 @@ def load_data(config: schema.Config) -> "tuple[Corpus, Prepared]":
 
 
 def implementation(model: "Seq2Seq", device: "torch.device") -> str:
-    """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
-    used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
-    return "+".join(sorted(used)) or "none"
+    """Returns how the model is computed on `device`, as in "composed" or "none+fused-gru"."""
+    from normlab import norms
+
+    return norms.implementation(model, device)
 
 
 def initialize_model(model: "Seq2Seq", config: schema.Config) -> None:

@@ -67,7 +67,7 @@ def test_gains_stay_one_and_biases_zero():
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             assert parameter.abs().max() == 0, name
-        if name.endswith("gain"):
+        if name.endswith("norm.weight"):
             assert torch.equal(parameter, torch.ones_like(parameter)), name
 
 

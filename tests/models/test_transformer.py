@@ -8,7 +8,7 @@ import torch
 
 from normlab.errors import UserError
 from normlab.models.transformer import Transformer, sinusoidal_positions
-from normlab.norms import LayerNorm, NoNorm, PRMSNorm, RMSNorm
+from normlab.norms import LayerNorm, NoNorm, Norm, PRMSNorm, RMSNorm
 
 VOCAB = 20
 NORMS = {"none": NoNorm, "layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
@@ -104,11 +104,25 @@ def test_post_norm_output_is_normalised():
     torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-4, atol=1e-4)
 
 
+class TorchLayerNorm(Norm):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.inner = torch.nn.LayerNorm(dim)
+
+    def forward(self, x, mask=None):
+        return self.inner(x)
+
+
 @both
-def test_a_norm_of_torch_fits_too(placement):
+def test_a_module_of_torch_becomes_a_norm_by_a_subclass(placement):
     ours = make(partial(LayerNorm, eps=1e-5), norm_placement=placement)
-    theirs = make(torch.nn.LayerNorm, norm_placement=placement)
+    theirs = make(TorchLayerNorm, norm_placement=placement)
     torch.testing.assert_close(logits(theirs), logits(ours))
+
+
+def test_what_is_no_norm_is_refused():
+    with pytest.raises(TypeError, match="must return a normlab.norms.Norm, got LayerNorm"):
+        make(torch.nn.LayerNorm)
 
 
 def test_every_parameter_learns():

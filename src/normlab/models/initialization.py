@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from normlab.errors import UserError
 from normlab.models.protocol import Role, Seq2Seq
+from normlab.norms.base import outside_norms
 
 EMBEDDINGS = "embeddings"
 # Common readings of "the weights" in Figure 4. `all`: every role. `matrices`: the maps between
@@ -26,15 +27,16 @@ def initialize(
     Transformer), `uniform` in (-scale, scale), `normal` with standard deviation `scale`, the last
     two for embeddings too, or `nematus`: as `normal`, but square matrices are random orthogonal.
     Then `mean` is added to every parameter whose role is in `apply_to`: role names of the model,
-    `matrices` (all roles but embeddings, softmax and attention score) or `all`. Gains stay 1,
-    biases 0. Raises UserError for a role the model does not have.
+    `matrices` (all roles but embeddings, softmax and attention score) or `all`. Biases become 0;
+    what belongs to a norm stays as the norm made it. Raises UserError for a role the model does
+    not have.
     """
     roles = model.roles()
     wanted = _expand(apply_to, {role.kind for role in roles.values()})
     parameters = dict(model.named_parameters())
     shifted = []
     with torch.no_grad():
-        for module in model.modules():
+        for _, module in outside_norms(model):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
         for name, role in roles.items():
