@@ -5,6 +5,7 @@ import json
 import sys
 
 from normlab.errors import UserError
+from normlab.models.seq2seq import Seq2Seq
 from normlab.runs.loaded import load_run
 from normlab.tasks.translation.task import Translation
 
@@ -17,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         parts = load_run(args.run_dir, args.checkpoint, args.device).with_data()
-        if not isinstance(parts.task, Translation):
+        if not isinstance(parts.task, Translation) or not isinstance(parts.model, Seq2Seq):
             raise UserError(f"{args.run_dir} holds no translation model.")
         with parts.evaluating():
             statistics = parts.task.hidden_statistics(parts.model, parts.device)

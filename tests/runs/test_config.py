@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from normlab.build import build_model, build_optimizer
 from tiny import NAMES
 
 from normlab import schema
-from normlab.build import build_model, build_optimizer
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = [

@@ -170,8 +170,9 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
     config = tiny_config(f"norm={norm}", rnn=rnn)
     run.run(config, tmp_path / "r", [])
     loaded = run.load(tmp_path / "r", device="cpu")
-    from normlab import schema
     from normlab.build import load_data
+
+    from normlab import schema
 
     corpus, _ = load_data(schema.check(config))
     outputs = [run.one_line(text) for text in loaded.translate(corpus.test["test"].src)]
@@ -184,8 +185,8 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
     ("overrides", "message"),
     [
         (("+norm.epz=1",), r"norm\.epz is no argument of norm=test: it has eps, gain, bias, impl"),
-        (("norm=prmsnorm", "norm.p=0"), r"norm\.p must be a fraction in \(0, 1\], got 0"),
-        (("norm.impl=fast",), r"norm\.impl=fast does not exist for LayerNorm"),
+        (("norm=prmsnorm", "norm.p=0"), r"p must be a fraction in \(0, 1\], got 0"),
+        (("norm.impl=fast",), r"impl=fast does not exist for LayerNorm"),
         (("model.heads=3",), r"model\.d_model=16 must be even and divisible by model\.heads=3"),
         (("model.norm_placement=no",), r"model\.norm_placement must be post or pre, got no"),
         (("trainer.max_steps=-5",), r"trainer\.max_steps must be >= 1, got -5"),

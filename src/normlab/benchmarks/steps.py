@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from normlab import norms
 from normlab.benchmarks.norms import KINDS
 from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.errors import UserError
@@ -123,7 +124,7 @@ def workload(
             if isinstance(module, GRU):
                 module.one_kernel = variant.one_kernel
         try:
-            build.implementation(model.to(device), device)
+            norms.implementation(model.to(device), device)
         except UserError:  # no fused kernels here
             continue
         steps[name] = Steps(model, task, config, batches, device)

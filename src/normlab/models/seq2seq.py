@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from normlab.models.network import Network, Role
-
-__all__ = ["Role", "Seq2Seq", "State"]
+from normlab.models.network import Network
 
 
 class State(NamedTuple):
@@ -38,7 +36,7 @@ class Seq2Seq(Network):
         """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all at once."""
 
     @abstractmethod
-    def output(self) -> tuple[Tensor, Tensor | None]:
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
         """Returns weight (vocab, width) and bias (vocab,) or None that make logits of features."""
 
     @abstractmethod

@@ -44,10 +44,12 @@ class Parts:
         """Returns what a segment says of its process."""
         import torch
 
+        from normlab import norms
+
         return {
             "commit": code_version(),
             "torch": str(torch.__version__),  # a class of its own otherwise
-            "norm_impl": build.implementation(self.model, self.device),
+            "norm_impl": norms.implementation(self.model, self.device),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "world_size": 1,

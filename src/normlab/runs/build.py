@@ -11,7 +11,6 @@ from normlab.runs.config import Config, Node
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from normlab.models.network import Network
     from normlab.tasks.task import Task
@@ -59,6 +58,7 @@ def build_model(
 
 def initialize_model(model: "Network", config: Config) -> None:
     """Initialises `model` in place as `config` says, then re-parameterises it if its norm asks."""
+    from normlab import norms
     from normlab.models.initialization import initialize
 
     arguments = check_arguments("init", initialize, config.init, given=["model"])
@@ -66,10 +66,10 @@ def initialize_model(model: "Network", config: Config) -> None:
         shifted = initialize(model, **arguments)
     if config.init_mean:
         log.info("Initial mean %g in %d weight matrices.", config.init_mean, len(shifted))
-    reparameterise(model)
+    norms.reparameterise(model)
 
 
-def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimizer":
+def build_optimizer(model: "Network", config: Config) -> "torch.optim.Optimizer":
     """Returns the optimiser of `config` over all parameters of `model`."""
     from normlab.training.optimizers import optimizer
 
@@ -89,23 +89,6 @@ def learning_rate(config: Config) -> Callable[[int], float]:
         raise UserError(f"schedule.name={name} is unknown: use {' or '.join(kinds)}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])
     return partial(kinds[name], **checked)
-
-
-def reparameterise(model: "nn.Module") -> None:
-    """Re-parameterises the weights of `model` in place if its norm asks for it (weightnorm).
-
-    Comes after initialisation, which acts on the weights themselves, and before a checkpoint is
-    loaded, which holds what they were re-parameterised to.
-    """
-    hooks = {m.reparameterise for m in model.modules() if hasattr(m, "reparameterise")}
-    for hook in hooks:
-        hook(model)
-
-
-def implementation(model: "nn.Module", device: "torch.device") -> str:
-    """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
-    used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
-    return "+".join(sorted(used)) or "none"
 
 
 def _arguments(node: Node) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def load_run(
     paths are in `trusted`. Raises UserError when the directory holds no run, when its files are
     missing, damaged or of another run, and for kinds that are not trusted.
     """
+    from normlab import norms
     from normlab.training.checkpoint import Checkpoints
 
     directory = RunDirectory(Path(run_dir))
@@ -64,7 +65,7 @@ def load_run(
     config = check(OmegaConf.create(plain))
     where = device_of(device)
     model = build.build_model(config, data["model_arguments"], trusted)
-    build.reparameterise(model)
+    norms.reparameterise(model)
     owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
     weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]
     model.load_state_dict(weights)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from normlab.data.batching import (
     EncodedBitext,
     collate,
@@ -12,6 +11,7 @@ from normlab.data.batching import (
     padding_fraction,
 )
 from normlab.data.tokenizer import BOS, EOS, PAD
+
 from normlab.errors import UserError
 
 sides = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
 from normlab.data import corpora
+
 from normlab.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from normlab.data.corpora import Bitext, Corpus
 from normlab.data.prepare import encode_bitext, prepare, truncate
 from normlab.data.tokenizer import EOS, decode
+
 from normlab.errors import UserError
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

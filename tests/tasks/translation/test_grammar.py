@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
 from normlab.data.grammar import distinct, generate, splits
 from normlab.data.grammar.choices import UNITS, name_it, random_clock, with_relative
 from normlab.data.grammar.clauses import clause, infinitive, question, statement, subordinate

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-
 from normlab.scoring import compare, score
 
 REFERENCES = ["Der Hund schläft auf dem Sofa .", "Sie sieht ihn nicht ."]

@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from normlab.data.tokenizer import (
     BOS,
     EOS,
@@ -11,6 +10,7 @@ from normlab.data.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
+
 from normlab.errors import UserError
 
 TEXTS = ["the cat sat on the mat", "die Katze saß auf der Matte", "</s> is a tag </s>"] * 3
