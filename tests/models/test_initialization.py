@@ -82,5 +82,5 @@ def test_same_seed_same_weights():
 
 
 def test_unknown_roles_are_named():
-    with pytest.raises(UserError, match="init.apply_to=atention names no weights"):
+    with pytest.raises(UserError, match="apply_to=atention names no weights"):
         initialize(make(), scheme="normal", scale=1.0, mean=0.0, apply_to=["atention"])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from normlab.errors import UserError
 from normlab.models.network import Network, Role
 from normlab.norms.base import outside_norms
+from normlab.types import Positive
 
+Scheme = Literal["xavier_uniform", "uniform", "normal", "nematus"]
 EMBEDDINGS = "embeddings"
 # Common readings of "the weights" in Figure 4. `all`: every role. `matrices`: the maps between
 # layers, without what is looked up or scored against: embeddings, softmax matrix (which is the
@@ -19,7 +22,7 @@ NO_MATRICES = {EMBEDDINGS, "softmax", "score"}
 
 
 def initialize(
-    model: Network, *, scheme: str, scale: float, mean: float, apply_to: Sequence[str]
+    model: Network, *, scheme: Scheme, scale: Positive, mean: float, apply_to: Sequence[str]
 ) -> list[str]:
     """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
 
@@ -48,7 +51,7 @@ def initialize(
     return shifted
 
 
-def _fill(matrix: Tensor, role: Role, scheme: str, scale: float) -> None:
+def _fill(matrix: Tensor, role: Role, scheme: Scheme, scale: float) -> None:
     if scheme == "uniform":
         matrix.uniform_(-scale, scale)
     elif scheme == "nematus" and matrix.shape[0] == matrix.shape[1]:

@@ -26,6 +26,7 @@ from normlab.norms.base import (
     outside_norms,
     position_wise,
 )
+from normlab.types import Count, Fraction
 
 StepWeights = tuple[tuple[Tensor, Tensor | None], Tensor, Tensor, tuple[Tensor, Tensor | None]]
 
@@ -52,11 +53,11 @@ class RNNSearch(Seq2Seq):
         self,
         vocab: int,
         norm: NormFactory,
-        d_embedding: int,
-        d_hidden: int,
-        dropout: float,
+        d_embedding: Count,
+        d_hidden: Count,
+        dropout: Fraction,
         share_embeddings: bool,
-        max_length: int,
+        max_length: Count,
     ):
         super().__init__()
         self.max_length, self.share_embeddings = max_length, share_embeddings

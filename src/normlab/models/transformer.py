@@ -6,7 +6,7 @@ stands before each sublayer and once after each stack.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from normlab.models.dropout import Dropout
 from normlab.models.network import Role
 from normlab.models.seq2seq import Seq2Seq, State
 from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
+from normlab.types import Count, Fraction
 
 KeysValues = tuple[Tensor, Tensor]  # (batch, heads, len, d_head) each
 
@@ -40,16 +41,16 @@ class Transformer(Seq2Seq):
         self,
         vocab: int,
         norm: NormFactory,
-        d_model: int,
-        d_ff: int,
-        heads: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float,
-        attention_dropout: float,
-        norm_placement: str,
+        d_model: Count,
+        d_ff: Count,
+        heads: Count,
+        encoder_layers: Count,
+        decoder_layers: Count,
+        dropout: Fraction,
+        attention_dropout: Fraction,
+        norm_placement: Literal["post", "pre"],
         share_embeddings: bool,
-        max_length: int,
+        max_length: Count,
     ):
         super().__init__()
         if d_model % heads or d_model % 2:
@@ -143,7 +144,7 @@ class Transformer(Seq2Seq):
         if end > len(self.positions):
             raise UserError(
                 f"a sentence of {end} tokens exceeds max_length={len(self.positions)}: "
-                "raise it, or lower data.max_len."
+                "raise it, or cut the sentences shorter."
             )
         x = embedding(tokens) * math.sqrt(self.d_model) + self.positions[start:end]
         return self.dropout(x)

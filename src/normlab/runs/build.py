@@ -11,6 +11,7 @@ from normlab.runs.config import Config, Node
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from normlab.models.network import Network
     from normlab.tasks.task import Task
@@ -69,7 +70,7 @@ def initialize_model(model: "Network", config: Config) -> None:
     norms.reparameterise(model)
 
 
-def build_optimizer(model: "Network", config: Config) -> "torch.optim.Optimizer":
+def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimizer":
     """Returns the optimiser of `config` over all parameters of `model`."""
     from normlab.training.optimizers import optimizer
 
