@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import normlab.run  # noqa: F401 - registers the resolvers of the config
+import pytest
+from normlab.rundir import compose_job, sweep_directories
+
 from normlab import schema
 from normlab.reports.benchmarks import write_pages
 from normlab.reports.experiments import load_all
 from normlab.reports.report import write_index
-from normlab.rundir import compose_job, sweep_directories
 
 ROOT = Path(__file__).parents[1]
 SWEEPS = [(e.name, scale) for e in load_all(ROOT / "experiments") for scale in e.available()]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from normlab.models.seq2seq import Role
+from normlab.models.network import Network, Role
 from normlab.tasks.task import Metric, Task, mean_losses
 
 
@@ -24,7 +24,7 @@ def sine(*, count: int, noise: float) -> Points:
     return Points(x, x.sin() + noise * x.mul(1000).cos())
 
 
-class Net(nn.Sequential):
+class Net(nn.Sequential, Network):
     def __init__(self, norm, width: int, dropout: float):
         layers = nn.Linear(1, width), norm(width), nn.Tanh(), nn.Dropout(dropout)
         super().__init__(*layers, nn.Linear(width, 1))

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from normlab.analysis.hidden import hidden_statistics, table
-from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
 from normlab.errors import UserError
 from normlab.models.rnnsearch import RNNSearch
 from normlab.models.transformer import Transformer
 from normlab.norms import LayerNorm, NoNorm
+from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
 
 SENTENCES = [([5, 6, 2], [7, 8, 9, 4, 6, 2]), ([9, 2], [4, 2]), ([4, 4, 4, 2], [5, 6, 2])]
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ def make(d_model=64):
     return Transformer(
         50, LayerNorm, d_model=d_model, d_ff=128, heads=4, encoder_layers=1, decoder_layers=1,
         dropout=0.0, attention_dropout=0.0, norm_placement="post", share_embeddings=False,
-        max_positions=16,
+        max_length=16,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_gains_stay_one_and_biases_zero():
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             assert parameter.abs().max() == 0, name
-        if name.endswith("gain"):
+        if name.endswith("norm.weight"):
             assert torch.equal(parameter, torch.ones_like(parameter)), name
 
 
@@ -82,5 +82,5 @@ def test_same_seed_same_weights():
 
 
 def test_unknown_roles_are_named():
-    with pytest.raises(UserError, match="init.apply_to=atention names no weights"):
+    with pytest.raises(UserError, match="apply_to=atention names no weights"):
         initialize(make(), scheme="normal", scale=1.0, mean=0.0, apply_to=["atention"])

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from tiny import NAMES
-
-from normlab.runs.config import check
 from normlab.build import build_model, build_optimizer
+from tiny import NAMES
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = [

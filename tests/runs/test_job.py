@@ -216,7 +216,10 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("decoding.beam=0",), r"decoding\.beam must be >= 1, got 0"),
         (("decoding.length_penalty=nan",), r"decoding\.length_penalty=nan is wrong"),
         (("task.label_smoothing=1",), r"task\.label_smoothing must be below 1, got 1"),
-        (("data=text", "data.dir=/nowhere", "data.test=[x]"), r"data\.dir=/nowhere is not a directory"),
+        (
+            ("data=text", "data.dir=/nowhere", "data.test=[x]"),
+            r"data\.dir=/nowhere is not a directory",
+        ),
         (("norm._target_=os.getcwdb2",), r"norm\._target_=os\.getcwdb2 cannot be imported"),
     ],
 )

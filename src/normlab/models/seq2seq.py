@@ -1,22 +1,13 @@
 """What training, search and scoring ask of a model."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-class Role(NamedTuple):
-    """What a parameter is for, so that an initialisation can choose it.
-
-    `kind` is one of the names that `init.apply_to` knows (initialization.py). `blocks` counts the
-    equal matrices stacked along dimension 0 (joined q/k/v: 3), each initialised by itself.
-    """
-
-    kind: str
-    blocks: int = 1
+from normlab.models.network import Network
 
 
 class State(NamedTuple):
@@ -31,7 +22,7 @@ class State(NamedTuple):
     past: Any
 
 
-class Seq2Seq(nn.Module, ABC):
+class Seq2Seq(Network):
     """An encoder-decoder; `max_length` bounds a sentence, in tokens."""
 
     max_length: int
@@ -45,7 +36,7 @@ class Seq2Seq(nn.Module, ABC):
         """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len), all at once."""
 
     @abstractmethod
-    def output(self) -> tuple[Tensor, Tensor | None]:
+    def output_layer(self) -> tuple[Tensor, Tensor | None]:
         """Returns weight (vocab, width) and bias (vocab,) or None that make logits of features."""
 
     @abstractmethod
@@ -58,10 +49,6 @@ class Seq2Seq(nn.Module, ABC):
 
         The rows are those of `state.past`, a whole number of them for each sentence.
         """
-
-    @abstractmethod
-    def roles(self) -> dict[str, Role]:
-        """Returns the role of every weight matrix and vector to initialise, by parameter name."""
 
     def compiled(self, forward: Callable) -> Callable:
         """Returns `forward`, which calls this model, compiled; a model with a loop over positions

@@ -48,9 +48,15 @@ def known_targets(group: str) -> frozenset[str]:
 
 
 def check_arguments(
-    group: str, kind: Callable, arguments: Mapping[str, Any], given: Collection[str] = ()
+    group: str,
+    kind: Callable,
+    arguments: Mapping[str, Any],
+    given: Collection[str] = (),
+    also: Collection[str] = (),
 ) -> dict[str, Any]:
     """Returns `arguments` for `kind` with the types of its signature; `given` come from elsewhere.
+
+    `also` are keys of the group that something else takes, for the list in an error.
 
     Raises UserError naming the key (`group.argument`) that is unknown, missing or of a wrong type
     or range.
@@ -59,7 +65,7 @@ def check_arguments(
     try:
         checked = model.model_validate(dict(arguments))
     except ValidationError as error:
-        raise UserError(sentence(error, f"{group}.", list(model.model_fields))) from None
+        raise UserError(sentence(error, f"{group}.", [*model.model_fields, *also])) from None
     return {name: getattr(checked, name) for name in arguments}
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from normlab.models.network import Network
     from normlab.tasks.task import Task
     from normlab.training.checkpoint import Checkpoints
 
@@ -31,7 +32,7 @@ class Parts:
     config: Config
     device: "torch.device"
     task: "Task"
-    model: "nn.Module"
+    model: "Network"
     objective: "nn.Module"
     optimizer: "torch.optim.Optimizer"
     learning_rate: Callable[[int], float]
@@ -43,10 +44,12 @@ class Parts:
         """Returns what a segment says of its process."""
         import torch
 
+        from normlab import norms
+
         return {
             "commit": code_version(),
             "torch": str(torch.__version__),  # a class of its own otherwise
-            "norm_impl": build.implementation(self.model, self.device),
+            "norm_impl": norms.implementation(self.model, self.device),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
             "world_size": 1,
@@ -64,12 +67,12 @@ class Parts:
 
     def evaluate(self) -> dict[str, float]:
         """Returns the dev metrics of the model as it is."""
-        with self._evaluating():
+        with self.evaluating():
             return self.task.evaluate(self.objective, self.device)
 
     def test(self, directory: RunDirectory, average: int) -> dict[str, Any]:
         """Returns the results on the test sets, of the averaged or the best weights."""
-        tested = {"weights": "best"}
+        tested: dict[str, Any] = {"weights": "best"}
         if average:
             last = self.checkpoints.read("last")["model"]
             weights, count = self.checkpoints.average(average, last)
@@ -79,12 +82,13 @@ class Parts:
             weights = self.checkpoints.read("best")["model"]
         self.model.load_state_dict(weights)
         started = time.perf_counter()
-        with self._evaluating():
+        with self.evaluating():
             results = self.task.test(self.objective, self.device, directory.path)
         return {"test": results, "test_seconds": time.perf_counter() - started, **tested}
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Sets the objective to evaluation, at the run's precision, and back."""
         from normlab.training.loop import autocast
 
         self.objective.eval()

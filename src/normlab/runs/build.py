@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from normlab.models.network import Network
     from normlab.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
     settings = {key: value for key, value in data.items() if key in of_task.keys() - of_corpus}
     source = {key: value for key, value in data.items() if key not in settings}
 
-    source = check_arguments("data", read, source)
+    source = check_arguments("data", read, source, also=settings)
     groups = {"task": task, "decoding": config.decoding, "data": settings}
     arguments: dict[str, Any] = {}
     for group, node in groups.items():
@@ -46,7 +47,7 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
 
 def build_model(
     config: Config, given: Mapping[str, Any], trusted: Collection[str] | None = None
-) -> "nn.Module":
+) -> "Network":
     """Returns the model of `config` with its norm, not yet initialised; `given` is the task's."""
     norm_kind = kind_of("norm", config.norm, trusted)
     norm = check_arguments("norm", norm_kind, _arguments(config.norm), given=FROM_MODEL)
@@ -56,8 +57,9 @@ def build_model(
         return kind(norm=partial(norm_kind, **norm), **given, **model)
 
 
-def initialize_model(model: "nn.Module", config: Config) -> None:
+def initialize_model(model: "Network", config: Config) -> None:
     """Initialises `model` in place as `config` says, then re-parameterises it if its norm asks."""
+    from normlab import norms
     from normlab.models.initialization import initialize
 
     arguments = check_arguments("init", initialize, config.init, given=["model"])
@@ -65,7 +67,7 @@ def initialize_model(model: "nn.Module", config: Config) -> None:
         shifted = initialize(model, **arguments)
     if config.init_mean:
         log.info("Initial mean %g in %d weight matrices.", config.init_mean, len(shifted))
-    reparameterise(model)
+    norms.reparameterise(model)
 
 
 def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimizer":
@@ -88,23 +90,6 @@ def learning_rate(config: Config) -> Callable[[int], float]:
         raise UserError(f"schedule.name={name} is unknown: use {' or '.join(kinds)}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])
     return partial(kinds[name], **checked)
-
-
-def reparameterise(model: "nn.Module") -> None:
-    """Re-parameterises the weights of `model` in place if its norm asks for it (weightnorm).
-
-    Comes after initialisation, which acts on the weights themselves, and before a checkpoint is
-    loaded, which holds what they were re-parameterised to.
-    """
-    hooks = {m.reparameterise for m in model.modules() if hasattr(m, "reparameterise")}
-    for hook in hooks:
-        hook(model)
-
-
-def implementation(model: "nn.Module", device: "torch.device") -> str:
-    """Returns how the model's norms are computed on `device`: composed, native, ... or none."""
-    used = {m.implementation(device) for m in model.modules() if hasattr(m, "implementation")}
-    return "+".join(sorted(used)) or "none"
 
 
 def _arguments(node: Node) -> dict[str, Any]:

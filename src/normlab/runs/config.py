@@ -5,11 +5,11 @@ stand the groups that no constructor takes as they are. Imports nothing heavy, s
 answered at once.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from normlab.errors import UserError
 from normlab.runs.arguments import sentence
@@ -41,7 +41,7 @@ class Logger(BaseModel):
     name: Literal["wandb", "none"]
     project: str
     group: str
-    tags: Annotated[list[str], BeforeValidator(lambda tags: [str(tag) for tag in tags])]
+    tags: list[str]
 
 
 class Config(BaseModel):

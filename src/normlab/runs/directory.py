@@ -57,9 +57,14 @@ class RunDirectory:
 
         A start that failed before the first checkpoint leaves nothing that stops a corrected one.
         """
-        there = self.stored_config()
-        if there is None or not self.has_progress():
+        if not self.has_progress():
             return
+        there = self.stored_config()
+        if there is None:
+            raise UserError(
+                f"{self.path} holds checkpoints but no {self.config}: restore it, or choose "
+                "another hydra.run.dir."
+            )
         if other := differences(there, config):
             shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if other[3:] else "")
             raise UserError(

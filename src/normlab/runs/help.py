@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 GROUPS = {  # in the order in which a reader needs them
     "task": "what is learned",
     "norm": "the normalisation layer under study",
@@ -49,9 +51,10 @@ def help_text(conf: Path) -> str:
 
 
 def _defaults(conf: Path) -> dict[str, str]:
-    defaults = {}
-    for line in (conf / "train.yaml").read_text(encoding="utf-8").split("\n"):
-        group, _, option = line.removeprefix("  - ").partition(": ")
-        if line.startswith("  - ") and group in GROUPS:
-            defaults[group] = option
-    return defaults
+    """Returns the option of each group in conf/train.yaml, in the order of GROUPS."""
+    entries = yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    chosen: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, dict):
+            chosen |= entry
+    return {group: chosen[group] for group in GROUPS}

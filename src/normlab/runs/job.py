@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
 
@@ -59,43 +61,49 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     Resumes what stands there, and returns at once when it is complete. On any exception the
     summary says `failed` and the log holds the traceback before it goes on.
     """
-    with open_directory(run_dir) as directory:
-        try:
-            config = check(cfg)
-        except UserError as error:
-            if not directory.has_progress():
-                write_json(directory.summary, {"status": "failed", "error": f"UserError: {error}"})
-            raise
-        plain = config.plain()
-        directory.claim(plain)
-        if (done := directory.finished(plain)) is not None:
-            log.info(
-                "This run is complete (%s after %s steps); delete %s to repeat it.",
-                done["status"],
-                done["steps"],
-                run_dir,
-            )
-            return done
-        directory.record(plain, overrides)
-        summary = _head(config)
-        try:
-            # What stands here until the end is true also of a process that is killed.
-            write_json(directory.summary, summary | {"status": "interrupted"})
-            _train_and_test(config, directory, summary)
-        except BaseException as error:
-            summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-            if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: submitit's requeue
-                summary["status"] = "interrupted"
-            elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"no disk space left while writing to {run_dir}: free some.") from (
-                    error
-                )
-            elif not isinstance(error, UserError):
-                log.exception("The run failed.")
-            raise
-        finally:
-            write_json(directory.summary, summary)
-        return summary
+    try:
+        with open_directory(run_dir) as directory:
+            return _run(cfg, directory, overrides)
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
+        if error.errno in FORBIDDEN:
+            raise UserError(f"cannot write to {run_dir} ({error.strerror}).") from error
+        raise
+
+
+def _run(cfg: DictConfig, directory: RunDirectory, overrides: list[str]) -> dict[str, Any]:
+    try:
+        config = check(cfg)
+    except UserError as error:
+        if not directory.has_progress():
+            write_json(directory.summary, {"status": "failed", "error": f"UserError: {error}"})
+        raise
+    plain = config.plain()
+    directory.claim(plain)
+    if (done := directory.finished(plain)) is not None:
+        status, steps = done["status"], done["steps"]
+        log.info("This run is complete (%s after %s steps).", status, steps)
+        log.info("Delete %s to repeat it.", directory.path)
+        return done
+    directory.record(plain, overrides)
+    summary = _head(config)
+    try:
+        # What stands here until the end is true also of a process that is killed.
+        write_json(directory.summary, summary | {"status": "interrupted"})
+        _train_and_test(config, directory, summary)
+    except BaseException as error:
+        summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
+            summary["status"] = "interrupted"
+        elif not isinstance(error, UserError) and getattr(error, "errno", None) not in (
+            FULL | FORBIDDEN
+        ):
+            log.exception("The run failed.")
+        raise
+    finally:
+        write_json(directory.summary, summary)
+    return summary
 
 
 def _head(config: Config) -> dict[str, Any]:

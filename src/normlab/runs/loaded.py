@@ -53,6 +53,7 @@ def load_run(
     paths are in `trusted`. Raises UserError when the directory holds no run, when its files are
     missing, damaged or of another run, and for kinds that are not trusted.
     """
+    from normlab import norms
     from normlab.training.checkpoint import Checkpoints
 
     directory = RunDirectory(Path(run_dir))
@@ -64,7 +65,7 @@ def load_run(
     config = check(OmegaConf.create(plain))
     where = device_of(device)
     model = build.build_model(config, data["model_arguments"], trusted)
-    build.reparameterise(model)
+    norms.reparameterise(model)
     owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
     weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]
     model.load_state_dict(weights)
@@ -78,12 +79,13 @@ def load_translator(
     trusted: Collection[str] = (),
 ) -> "Translator":
     """Returns what translates as the test of the run in `run_dir` did; see `load_run`."""
+    from normlab.models.seq2seq import Seq2Seq
     from normlab.tasks.translation.tokenizer import load_tokenizer
     from normlab.tasks.translation.translator import Translator
 
     run = load_run(run_dir, checkpoint, device, trusted)
-    if run.config.names.task != "translation":
-        raise UserError(f"{run_dir} holds a run of task={run.config.names.task}: no translation.")
+    if not isinstance(run.model, Seq2Seq):
+        raise UserError(f"{run_dir} holds no translation model: task={run.config.names.task}.")
     path = run.directory.path / "tokenizer.json"
     tokenizer = load_tokenizer(path)
     data = run.directory.stored_data() or {}

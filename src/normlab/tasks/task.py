@@ -52,8 +52,8 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def objective(self, model: nn.Module) -> nn.Module:
-        """Returns the module whose forward maps a batch to `Sums`.
+    def objective(self, model: Any) -> nn.Module:
+        """Returns the module whose forward maps a batch to `Sums`, around a model of the task.
 
         One of them is "loss": the sum whose mean over `batch.items` is minimised. Training and
         evaluation both go through it. `objective.compile()` compiles it in place.
@@ -69,7 +69,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, objective: nn.Module, device: torch.device) -> dict[str, float]:
+    def evaluate(self, objective: Any, device: torch.device) -> dict[str, float]:
         """Returns the dev metrics, `metric.key` among them; changes no weight, draws no number."""
 
     @property
@@ -79,7 +79,7 @@ class Task(ABC):
 
     @abstractmethod
     def test(
-        self, objective: nn.Module, device: torch.device, run_dir: Path
+        self, objective: Any, device: torch.device, run_dir: Path
     ) -> dict[str, dict[str, Any]]:
         """Returns the results on each of `test_sets` and stores its outputs in `run_dir`.
 

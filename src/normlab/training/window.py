@@ -15,6 +15,8 @@ class Window:
 
     def __init__(self, size: int, device: torch.device, state: Mapping[str, Any]):
         self.size, self.device = size, device
+        self.names: list[str] = []
+        self.counts: dict[str, int] = {}
         self.clear()
         if state:
             self.names, self.counts = state["names"], state["counts"]
@@ -25,8 +27,6 @@ class Window:
 
     def clear(self) -> None:
         """Begins anew."""
-        self.names: list[str] = []
-        self.counts: dict[str, int] = {}
         self.count = self.items = 0
         self.seconds = 0.0
 

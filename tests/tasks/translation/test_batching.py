@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normlab.errors import UserError
 from normlab.tasks.translation.batching import (
     EncodedBitext,
     collate,
@@ -12,7 +13,6 @@ from normlab.tasks.translation.batching import (
     padding_fraction,
 )
 from normlab.tasks.translation.tokenizer import BOS, EOS, PAD
-from normlab.errors import UserError
 
 sides = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
     lambda pairs: np.array(pairs).T

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from normlab.tasks.translation import corpora
 from normlab.errors import UserError
+from normlab.tasks.translation import corpora
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from normlab.errors import UserError
 from normlab.tasks.translation.corpora import Bitext, Corpus
 from normlab.tasks.translation.encoding import encode_bitext, encode_corpus, truncate
 from normlab.tasks.translation.tokenizer import EOS, decode
-from normlab.errors import UserError
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -124,7 +124,9 @@ def test_a_damaged_entry_is_built_again_with_a_warning(tmp_path, caplog, damage)
 
 def test_runs_that_start_together_share_one_whole_entry(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: encode_corpus(CORPUS, **SIZES, cache_dir=tmp_path), range(8)))
+        runs = list(
+            pool.map(lambda _: encode_corpus(CORPUS, **SIZES, cache_dir=tmp_path), range(8))
+        )
     for run in runs[1:]:
         assert_same(runs[0], run)
     assert len(list(tmp_path.iterdir())) == 1

@@ -11,7 +11,13 @@ import pytest
 
 from normlab.tasks.translation.grammar import distinct, generate, splits
 from normlab.tasks.translation.grammar.choices import UNITS, name_it, random_clock, with_relative
-from normlab.tasks.translation.grammar.clauses import clause, infinitive, question, statement, subordinate
+from normlab.tasks.translation.grammar.clauses import (
+    clause,
+    infinitive,
+    question,
+    statement,
+    subordinate,
+)
 from normlab.tasks.translation.grammar.lexicon import (
     ACC,
     ADJECTIVE,

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normlab.tasks.translation import search
 from normlab.models.seq2seq import State
+from normlab.tasks.translation import search
 
 VOCAB, BOS, EOS = 5, 1, 2
 

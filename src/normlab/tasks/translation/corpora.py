@@ -167,6 +167,13 @@ def _check_choices(src: str, tgt: str, test: Sequence[str]) -> None:
         raise UserError(f"src and tgt are both {src}: choose two languages.")
     if isinstance(test, str):
         raise UserError(f"test={test} must be a list of names: write test=[{test}].")
+    if not test:
+        raise UserError("test=[] names no test set: give at least one.")
+    for name in test:
+        if not name or Path(name).name != name:
+            raise UserError(f"test={name} must be a plain name: outputs are stored under it.")
+    if len(set(test)) < len(test):
+        raise UserError(f"test={','.join(test)} names a test set twice.")
 
 
 def _find(folder: Path, name: str, language: str) -> Path:

@@ -21,7 +21,7 @@ class TranslationObjective(nn.Module):
     def forward(self, batch: Batch) -> Sums:
         """Returns two sums over the batch's target tokens, in nats: `loss`, smoothed, and `nll`."""
         features = self.features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
-        weight, bias = self.model.output()
+        weight, bias = self.model.output_layer()
         loss, nll = token_loss(features, weight, bias, batch.labels, self.label_smoothing)
         return {"loss": (loss, batch.items), "nll": (nll, batch.items)}
 

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
 
 from normlab.analysis.hidden import check, hidden_statistics
 from normlab.files import write_text
+from normlab.models.seq2seq import Seq2Seq
 from normlab.tasks.task import Metric, Task, mean_losses
 from normlab.tasks.translation.batching import (
     Batch,
@@ -74,7 +74,7 @@ class Translation(Task):
         """Returns the size of the vocabulary."""
         return {"vocab": self.tokenizer.get_vocab_size()}
 
-    def objective(self, model: nn.Module) -> TranslationObjective:
+    def objective(self, model: Seq2Seq) -> TranslationObjective:
         """Returns the cross entropy of `model`, a Seq2Seq."""
         if self.hidden_stats:
             check(model)
@@ -100,7 +100,7 @@ class Translation(Task):
             log.info("%d batches per epoch, %.1f %% padding.", len(indices), 100 * padding)
         return [partial(collate, train, batch) for batch in indices]
 
-    def evaluate(self, objective: nn.Module, device: torch.device) -> dict[str, float]:
+    def evaluate(self, objective: TranslationObjective, device: torch.device) -> dict[str, float]:
         """Returns dev loss and NLL in nats per token, BLEU and chrF, and `hidden/*` if wanted."""
         dev = self.encoded.dev
         losses = mean_losses(objective, self._eval_batches(dev), device)
@@ -111,7 +111,7 @@ class Translation(Task):
             metrics |= self.hidden_statistics(objective.model, device)
         return metrics
 
-    def hidden_statistics(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def hidden_statistics(self, model: Seq2Seq, device: torch.device) -> dict[str, float]:
         """Returns Table 5's statistics on the dev set, keys as in metrics.jsonl."""
         return hidden_statistics(model, self._eval_batches(self.encoded.dev), device)
 
@@ -121,7 +121,7 @@ class Translation(Task):
         return list(self.corpus.test)
 
     def test(
-        self, objective: nn.Module, device: torch.device, run_dir: Path
+        self, objective: TranslationObjective, device: torch.device, run_dir: Path
     ) -> dict[str, dict[str, Any]]:
         """Returns BLEU and chrF of each test set; stores hypotheses and references."""
         results: dict[str, dict[str, Any]] = {}
@@ -145,7 +145,7 @@ class Translation(Task):
         write_text(run_dir / "tokenizer.json", self.tokenizer.to_str())
 
     def _translate(
-        self, objective: nn.Module, data: EncodedBitext, beam: int, device: torch.device
+        self, objective: TranslationObjective, data: EncodedBitext, beam: int, device: torch.device
     ) -> list[str]:
         return translate(
             objective.model,
