@@ -15,6 +15,9 @@ from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
 
 
+TEXT = ("data=text", "data.dir=/nowhere", "data.train=a", "data.dev=a", "data.test=[a]")
+
+
 def read(run_dir):
     return summary_of(run_dir), metrics_of(run_dir)
 
@@ -185,7 +188,7 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("norm=prmsnorm", "norm.p=0"), r"norm\.p must be a fraction in \(0, 1\], got 0"),
         (("norm.impl=fast",), r"norm\.impl=fast does not exist for LayerNorm"),
         (("model.heads=3",), r"model\.d_model=16 must be even and divisible by model\.heads=3"),
-        (("model.norm_placement=no",), r"model\.norm_placement must be post or pre, got no"),
+        (("model.norm_placement=no",), r"model\.norm_placement=no is unknown: use post or pre"),
         (("trainer.max_steps=-5",), r"trainer\.max_steps must be >= 1, got -5"),
         (("trainer.max_steps=null",), "training would never end: set trainer.max_steps"),
         (("trainer.max_steps=soon",), r"trainer\.max_steps=soon is wrong: it must be a valid int"),
@@ -216,10 +219,10 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("decoding.beam=0",), r"decoding\.beam must be >= 1, got 0"),
         (("decoding.length_penalty=nan",), r"decoding\.length_penalty=nan is wrong"),
         (("task.label_smoothing=1",), r"task\.label_smoothing must be below 1, got 1"),
-        (
-            ("data=text", "data.dir=/nowhere", "data.test=[x]"),
-            r"data\.dir=/nowhere is not a directory",
-        ),
+        (TEXT, r"data\.dir=/nowhere is not a directory"),
+        ((*TEXT, "data.test=[]"), r"data\.test=\[\] names no test set: give at least one"),
+        ((*TEXT, "data.test=[../x/test]"), r"data\.test=\.\./x/test must be a plain name"),
+        ((*TEXT, "data.test=[a,a]"), r"data\.test=a,a names a test set twice"),
         (("norm._target_=os.getcwdb2",), r"norm\._target_=os\.getcwdb2 cannot be imported"),
     ],
 )
