@@ -1,4 +1,4 @@
-"""A task of its own, as one would write it: fits noisy points of a sine. normlab knows none of it."""
+"""A task as one would write it: it fits noisy points of a sine, and normlab knows none of it."""
 
 from functools import partial
 from typing import NamedTuple

@@ -18,8 +18,11 @@ def test_help_shows_every_option_and_field():
     for path in (ROOT / "conf").glob("*/*.yaml"):
         if path.parent.name != "hydra":
             assert f" {path.stem} " in done.stdout, path
-    for field in ("norm.eps: 1e-6", "init.mean: 0.0", "model.d_model: 128", "trainer.max_steps",
-                  "data.batch_tokens: 2048", "decoding.beam: 4", "task.label_smoothing: 0.1"):  # fmt: skip
+    fields = (
+        "norm.eps: 1e-6", "init.mean: 0.0", "model.d_model: 128", "trainer.max_steps",
+        "data.batch_tokens: 2048", "decoding.beam: 4", "task.label_smoothing: 0.1",
+    )  # fmt: skip
+    for field in fields:
         assert field in done.stdout
     described = [line for line in done.stdout.split("\n") if line.startswith("    ")]
     undescribed = [line for line in described if len(line.split("  ", 3)[-1].split()) < 2]
