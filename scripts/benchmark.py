@@ -20,7 +20,7 @@ from typing import Any
 
 from normlab.errors import UserError
 from normlab.reports.benchmarks import write_pages
-from normlab.reports.experiments import load
+from normlab.reports.experiments import read_experiment
 
 RAW = Path("runs/benchmarks")
 SHAPES_CPU = ["64x384", "2048x128", "4096x256", "4096x512"]
@@ -140,7 +140,7 @@ def run_steps(args: argparse.Namespace, overrides: list[str]) -> dict:
     table = "table3" if "rnn" in args.model else "table4"
     record["paper"] = {
         row["norm"]: float(row["seconds_per_1k_steps"])
-        for row in load(table, Path("experiments")).paper
+        for row in read_experiment(table, Path("experiments")).paper
     }
     name = f"steps_{args.model}_{settings.precision}" + "_compiled" * args.compile
     notes = [
