@@ -1,14 +1,18 @@
 """Trains and scores one model: `python train.py norm=rmsnorm init.mean=0.2`, `-m` sweeps."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
-from normlab import run
+from normlab.runs import job, sweeps
+
+sweeps.register_resolvers(Path(__file__).parent / "conf")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    run.main(cfg)
+    job.main(cfg)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.scoring import compare
+from normlab.tasks.translation.scoring import compare
 
 
 def main() -> None:

@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 
-from normlab import run
 from normlab.errors import UserError
+from normlab.models.seq2seq import Seq2Seq
+from normlab.runs.loaded import load_run
+from normlab.tasks.translation.task import Translation
 
 
 def main() -> None:
@@ -15,8 +17,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
     try:
-        loaded = run.load(args.run_dir, args.checkpoint, args.device)
-        statistics = loaded.hidden_statistics()
+        parts = load_run(args.run_dir, args.checkpoint, args.device).with_data()
+        if not isinstance(parts.task, Translation) or not isinstance(parts.model, Seq2Seq):
+            raise UserError(f"{args.run_dir} holds no translation model.")
+        with parts.evaluating():
+            statistics = parts.task.hidden_statistics(parts.model, parts.device)
     except UserError as error:
         sys.exit(str(error))
     from normlab.analysis.hidden import table

@@ -65,26 +65,21 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
 
 def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path) -> int:
     """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
-    import normlab.run  # noqa: F401 - registers the resolvers of the config
-    from normlab.rundir import sweep_directories
+    from normlab.runs.sweeps import sweep_directories
 
     jobs = sweep_directories(Path("conf"), overrides)
     for job in jobs:  # what another machine measured stands as finished here
         restore(records / job.name, job)
-    before = sum(status(job) in ENDED for job in jobs)
-    code = 0
-    if before == len(jobs):
-        print(f"all {len(jobs)} runs are there; nothing to train.")
-    else:
-        code = train(jobs, before, overrides, launcher)
+    code = train(jobs, overrides, launcher)
     for job in jobs:
         if status(job) in ENDED:
             collect(job, results)
     return code
 
 
-def train(jobs: list[Path], before: int, overrides: list[str], launcher: str) -> int:
-    """Trains the jobs that have not ended; returns the exit code of train.py."""
+def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
+    """Trains the jobs that have not ended under these limits; returns train.py's exit code."""
+    before = sum(status(job) in ENDED for job in jobs)
     folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"

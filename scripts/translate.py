@@ -1,10 +1,10 @@
-"""Translates standard input, a sentence a line, with a finished run's checkpoint."""
+"""Translates standard input, one sentence per line, with a finished run's checkpoint."""
 
 import argparse
 import sys
 
-from normlab import run
 from normlab.errors import UserError
+from normlab.runs.loaded import load_translator
 
 
 def main() -> None:
@@ -13,18 +13,28 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
     parser.add_argument("--beam", type=int, help="beam size; default: the run's own")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="IMPORT.PATH",
+        help="a norm or the like of your own that the run may import",
+    )
     args = parser.parse_args()
     try:
-        loaded = run.load(args.run_dir, args.checkpoint, args.device)
+        translator = load_translator(args.run_dir, args.checkpoint, args.device, args.trust)
         # Lines end at \n only: str.splitlines would also split at U+2028 and misalign the output.
         text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-        lines = text.split("\n") if text else []
-        for translation in loaded.translate(lines, beam=args.beam):
-            print(run.one_line(translation))
+        translations, cut = translator(text.split("\n") if text else [], beam=args.beam)
     except UnicodeDecodeError as error:
         sys.exit(f"standard input is not UTF-8 at byte {error.start}: convert it first.")
     except UserError as error:
         sys.exit(str(error))
+    for translation in translations:
+        print(translation)
+    if cut:
+        lines = ", ".join(str(i + 1) for i in cut[:10]) + ", ..." * (len(cut) > 10)
+        print(f"cut to {translator.max_length} subwords: line {lines}", file=sys.stderr)
 
 
 if __name__ == "__main__":

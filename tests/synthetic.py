@@ -5,7 +5,7 @@ import json
 import yaml
 
 COMMIT = "c" * 40
-FINGERPRINTS = {"train": "a1", "dev": "b2", "test": {"test": {"sha256": "d3", "sentences": 1000}}}
+CONTENTS = {"train": {"sha256": "a1"}, "test/test": {"sha256": "d3", "sentences": 1000}}
 
 
 def write_run(folder, norm, seed, status="completed", config=None, summary=None, **metrics):
@@ -41,7 +41,7 @@ def write_run(folder, norm, seed, status="completed", config=None, summary=None,
     content = {
         "status": status, "norm": norm, "norm_impl": "composed", "init_mean": 0.0, "seed": seed,
         "steps": 100, "device": "cpu (x), 1 threads", "torch": "2", "commit": COMMIT,
-        "data": FINGERPRINTS,
+        "data": "text", "contents": CONTENTS,
         "segments": [{"commit": COMMIT, "norm_impl": "composed"}],
         **(summary or {}),
     }  # fmt: skip

@@ -24,7 +24,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RULES = {
     # place: (of ours it may import only these, and never these packages)
     "norms": ({"norms", "errors"}, HYDRA),
-    "models": ({"models", "errors"}, HYDRA),
+    "models": ({"models", "norms", "errors"}, HYDRA),
     "search.py": (set(), HYDRA),
     "scoring.py": (set(), HYDRA | {"torch"}),
     "data": ({"data", "errors"}, HYDRA),
@@ -50,6 +50,13 @@ def test_arrows_point_one_way(place):
             assert head not in never, f"{file} imports {name}"
             if head == "normlab":
                 assert rest[0] in ours, f"{file} imports {name}"
+
+
+def test_models_know_the_contract_of_norms_and_no_norm():
+    allowed = ("normlab.norms.base.", "normlab.norms.gru")
+    for file in (PACKAGE / "models").glob("*.py"):
+        for name in imports(file):
+            assert not name.startswith("normlab.norms") or name.startswith(allowed), name
 
 
 def test_every_place_has_a_rule():

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import normlab.run  # noqa: F401 - registers the resolvers of the config
 import pytest
 import yaml
-
-import normlab.run  # noqa: F401 - registers the resolvers of the config
-from normlab import schema
 from normlab.rundir import compose_job
+
+from normlab import schema
 from normlab.training.tracking import Tracker, wandb_settings
 
 ROOT = Path(__file__).parents[1]

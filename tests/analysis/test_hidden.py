@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from normlab.data.batching import EncodedBitext
 
 from normlab.analysis.hidden import hidden_statistics, table
-from normlab.data.batching import EncodedBitext
 from normlab.errors import UserError
 from normlab.models.rnnsearch import RNNSearch
 from normlab.models.transformer import Transformer

@@ -2,10 +2,10 @@
 
 import stat
 
+import normlab.run  # noqa: F401 - registers the resolvers of the config
 import pytest
 import yaml
 
-import normlab.run  # noqa: F401 - registers the resolvers of the config
 from normlab import build, schema
 from normlab.benchmarks.joeynmt import BASELINE, JoeyNMT, Normlab, training_times
 from normlab.errors import UserError

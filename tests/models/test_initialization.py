@@ -15,7 +15,7 @@ def make(d_model=64):
     return Transformer(
         50, LayerNorm, d_model=d_model, d_ff=128, heads=4, encoder_layers=1, decoder_layers=1,
         dropout=0.0, attention_dropout=0.0, norm_placement="post", share_embeddings=False,
-        max_positions=16,
+        max_length=16,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_gains_stay_one_and_biases_zero():
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             assert parameter.abs().max() == 0, name
-        if name.endswith("gain"):
+        if name.endswith("norm.weight"):
             assert torch.equal(parameter, torch.ones_like(parameter)), name
 
 

@@ -45,7 +45,7 @@ TGT = torch.tensor([[1, 11, 12, 13], [1, 14, 15, 16]])
 
 
 def logits(model, src=SRC, lengths=LENGTHS, tgt=TGT):
-    return F.linear(model.decode(model.encode(src, lengths), tgt), *model.output())
+    return F.linear(model.decode(model.encode(src, lengths), tgt), *model.output_layer())
 
 
 def torch_gru(ours: GRU):
@@ -219,9 +219,9 @@ def test_biases_stand_where_the_paper_puts_them():
 def test_embeddings_are_shared_or_not():
     shared, separate = make(share_embeddings=True), make()
     assert shared.src_embedding.weight is shared.tgt_embedding.weight
-    assert shared.output()[0] is shared.tgt_embedding.weight
+    assert shared.output_layer()[0] is shared.tgt_embedding.weight
     assert separate.src_embedding.weight is not separate.tgt_embedding.weight
-    assert separate.output()[0] is separate.softmax_weight
+    assert separate.output_layer()[0] is separate.softmax_weight
 
 
 def test_dropout_acts_in_training_only():

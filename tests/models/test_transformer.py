@@ -8,7 +8,7 @@ import torch
 
 from normlab.errors import UserError
 from normlab.models.transformer import Transformer, sinusoidal_positions
-from normlab.norms import LayerNorm, NoNorm, PRMSNorm, RMSNorm
+from normlab.norms import LayerNorm, NoNorm, Norm, PRMSNorm, RMSNorm
 
 VOCAB = 20
 NORMS = {"none": NoNorm, "layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
@@ -25,7 +25,7 @@ def make(norm=RMSNorm, **changes):
         "attention_dropout": 0.0,
         "norm_placement": "post",
         "share_embeddings": True,
-        "max_positions": 32,
+        "max_length": 32,
     }
     torch.manual_seed(1)
     return Transformer(VOCAB, norm, **{**arguments, **changes}).double()
@@ -38,7 +38,7 @@ TGT = torch.tensor([[1, 11, 12, 13], [1, 14, 15, 16]])
 
 def logits(model, src=SRC, lengths=LENGTHS, tgt=TGT):
     return torch.nn.functional.linear(
-        model.decode(model.encode(src, lengths), tgt), *model.output()
+        model.decode(model.encode(src, lengths), tgt), *model.output_layer()
     )
 
 
@@ -104,11 +104,25 @@ def test_post_norm_output_is_normalised():
     torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-4, atol=1e-4)
 
 
+class TorchLayerNorm(Norm):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.inner = torch.nn.LayerNorm(dim)
+
+    def forward(self, x, mask=None):
+        return self.inner(x)
+
+
 @both
-def test_a_norm_of_torch_fits_too(placement):
+def test_a_module_of_torch_becomes_a_norm_by_a_subclass(placement):
     ours = make(partial(LayerNorm, eps=1e-5), norm_placement=placement)
-    theirs = make(torch.nn.LayerNorm, norm_placement=placement)
+    theirs = make(TorchLayerNorm, norm_placement=placement)
     torch.testing.assert_close(logits(theirs), logits(ours))
+
+
+def test_what_is_no_norm_is_refused():
+    with pytest.raises(TypeError, match="must return a normlab.norms.Norm, got LayerNorm"):
+        make(torch.nn.LayerNorm)
 
 
 def test_every_parameter_learns():
@@ -121,9 +135,9 @@ def test_every_parameter_learns():
 def test_embeddings_are_shared_or_not():
     shared, separate = make(), make(share_embeddings=False)
     assert shared.src_embedding.weight is shared.tgt_embedding.weight
-    assert shared.output()[0] is shared.tgt_embedding.weight
+    assert shared.output_layer()[0] is shared.tgt_embedding.weight
     assert separate.src_embedding.weight is not separate.tgt_embedding.weight
-    assert separate.output()[0] is separate.tgt_embedding.weight
+    assert separate.output_layer()[0] is separate.tgt_embedding.weight
 
 
 def test_dropout_acts_in_training_only():
@@ -164,6 +178,6 @@ def test_sizes_that_do_not_fit_are_refused(changes, message):
 
 
 def test_a_sentence_beyond_the_positions_is_refused():
-    model = make(max_positions=4)
-    with pytest.raises(UserError, match="5 tokens exceeds model.max_positions=4"):
+    model = make(max_length=4)
+    with pytest.raises(UserError, match="5 tokens exceeds max_length=4"):
         model.encode(SRC, LENGTHS)

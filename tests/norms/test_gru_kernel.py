@@ -1,16 +1,28 @@
 """The fused GRU step against the same cell written out in torch."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 from normlab.models.rnnsearch import GRU
 from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 from normlab.norms.kernels import build
 
-pytestmark = pytest.mark.skipif(build.error() is not None, reason=f"no kernels: {build.error()}")
+pytestmark = pytest.mark.skipif(build.load() is not None, reason=f"no kernels: {build.load()}")
 
 CPU = torch.device("cpu")
+HOOKS = {  # name: what registers a hook, on the module or for all modules
+    "forward": lambda norm, hook: norm.register_forward_hook(hook),
+    "pre-forward": lambda norm, hook: norm.register_forward_pre_hook(hook),
+    "backward": lambda norm, hook: norm.register_full_backward_hook(hook),
+    "pre-backward": lambda norm, hook: norm.register_full_backward_pre_hook(hook),
+    "global forward": lambda _, hook: torch_module.register_module_forward_hook(hook),
+    "global pre-forward": lambda _, hook: torch_module.register_module_forward_pre_hook(hook),
+    "global backward": lambda _, hook: torch_module.register_module_full_backward_hook(hook),
+}
 NORMS = {
     "none": NoNorm,
     "layernorm": LayerNorm,
@@ -59,7 +71,7 @@ def test_gradcheck(name):
 
     def function(*inputs):
         return torch.ops.normlab.gru(
-            *inputs, gates.gain, gates.bias, candidate.gain, candidate.bias,
+            *inputs, gates.weight, gates.bias, candidate.weight, candidate.bias,
             gates.eps, gates.k, candidate.k, gates.centre,
         )[0]  # fmt: skip
 
@@ -89,7 +101,7 @@ def test_torch_accepts_the_operator():
     gru = cell(LayerNorm, 8, torch.float32)
     gates, candidate = gru.recurrent_gates_norm, gru.recurrent_candidate_norm
     inputs = [torch.randn(3, size, requires_grad=True) for size in (24, 16, 8, 8)]
-    rest = (gates.gain, gates.bias, candidate.gain, candidate.bias, 1e-6, 16, 8, True)
+    rest = (gates.weight, gates.bias, candidate.weight, candidate.bias, 1e-6, 16, 8, True)
     torch.library.opcheck(torch.ops.normlab.gru, (*inputs, *rest))
 
 
@@ -99,6 +111,60 @@ def test_torch_accepts_the_operator():
 )
 def test_other_implementations_and_norms_leave_the_cell_as_written(norm):
     assert not cell(norm, 4, torch.float32).fused(CPU)
+
+
+def mixed(gates, candidate):
+    """A factory: the GRU's norms are of two kinds."""
+    return lambda dim: gates(dim) if dim == 8 else candidate(dim)
+
+
+DIFFERENT = {
+    "eps": mixed(partial(RMSNorm, eps=1.0), RMSNorm),
+    "centring": mixed(LayerNorm, partial(RMSNorm, bias=True)),
+    "bias": mixed(partial(RMSNorm, bias=True), RMSNorm),
+    "none and one": mixed(NoNorm, RMSNorm),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_two_norms_that_differ_leave_the_cell_as_written(what):
+    gru = cell(DIFFERENT[what], 4, torch.float64)
+    h, x = torch.randn(3, 4).double(), gru.read(torch.randn(3, 5).double())
+    assert not gru.fused(CPU)
+    summed = torch.nn.functional.linear(h, *gru.recurrent_weights())
+    r, u = torch.sigmoid(x[0] + gru.recurrent_gates_norm(summed[:, :8])).chunk(2, dim=-1)
+    c = torch.tanh(x[1] + r * gru.recurrent_candidate_norm(summed[:, 8:]))
+    torch.testing.assert_close(gru(h, x, *gru.recurrent_weights()), u * h + (1 - u) * c)
+
+
+class Doubled(NoNorm):
+    def forward(self, x, mask=None):
+        return 2 * x
+
+
+class DoubledRMSNorm(RMSNorm):
+    def forward(self, x, mask=None):
+        return 2 * super().forward(x, mask)
+
+
+@pytest.mark.parametrize("norm", [Doubled, DoubledRMSNorm])
+def test_a_norm_with_a_forward_of_its_own_leaves_the_cell_as_written(norm):
+    assert not cell(norm, 4, torch.float32).fused(CPU)
+
+
+@pytest.mark.parametrize("kind", [NoNorm, RMSNorm])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_leave_the_cell_as_written_while_they_are_there(kind, hook):
+    gru, seen = cell(kind, 4, torch.float32), []
+    assert gru.fused(CPU) and gru.implementation(CPU) == "fused-gru"
+    handle = HOOKS[hook](gru.recurrent_candidate_norm, lambda *_: seen.append(hook))
+    try:
+        assert not gru.fused(CPU) and gru.implementation(CPU) is None
+        x = gru.read(torch.randn(3, 5))
+        gru(torch.randn(3, 4, requires_grad=True), x, *gru.recurrent_weights()).sum().backward()
+    finally:
+        handle.remove()
+    assert seen and gru.fused(CPU)
 
 
 def test_weightnorm_has_the_kernel_too():

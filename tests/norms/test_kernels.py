@@ -5,7 +5,9 @@ Triton's interpreter (conftest.py asks for it).
 """
 
 import subprocess
+import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, kernels
 from normlab.norms.functional import layer_norm, prms_norm
 from normlab.norms.kernels import build
 
-cpp = pytest.mark.skipif(build.error() is not None, reason=f"no kernels: {build.error()}")
+cpp = pytest.mark.skipif(build.load() is not None, reason=f"no kernels: {build.load()}")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -220,30 +222,145 @@ def test_auto_takes_them_and_autocast_does_not_matter(kind):
 def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    problem = build.error.__wrapped__()
+    problem = build.load.__wrapped__()
     assert "no-such-compiler" in problem and "No fused norms here" in caplog.text
     monkeypatch.setattr(kernels, "problem", lambda device, dim=1: problem)
     assert RMSNorm(8)(torch.ones(2, 8)).shape == (2, 8)
     assert RMSNorm(8).implementation(torch.device("cpu")) == "composed"
-    with pytest.raises(UserError, match="no-such-compiler.*norm.impl=auto"):
+    with pytest.raises(UserError, match="no-such-compiler.*impl=auto"):
         RMSNorm(8, impl="fused")(torch.ones(2, 8))
+
+
+X = torch.ones(5, 8)
+STATISTICS = torch.ones(5)
+WRONG = {  # name: (operator, arguments, what the error says)
+    "gain": ("norm", (X, X[0, :4], None, EPS, 8, False), r"gain must be \[8\], got \[4\]"),
+    "gain of two rows": ("norm", (X, X[:2], None, EPS, 8, False), r"gain must be \[8\], got \[2"),
+    "bias": ("norm", (X, None, X[0, :4], EPS, 8, True), r"bias must be \[8\], got \[4\]"),
+    "integers": ("norm", (X, X[0].int(), None, EPS, 8, False), "gain must have a floating-point"),
+    "k": ("norm", (X, None, None, EPS, 9, False), r"k must lie in 1 ... 8, got 9"),
+    "no k": ("norm", (X, None, None, EPS, 0, False), r"k must lie in 1 ... 8, got 0"),
+    "no axis": ("norm", (X[0, 0], None, None, EPS, 1, False), r"x must be \(..., n\) with n >= 1"),
+    "no inputs": ("norm", (X[:, :0], None, None, EPS, 1, False), r"x must be \(..., n\) with n >="),
+    "residual": ("add_norm", (X, X[:1], None, None, EPS, 8, False), r"residual must be \[5, 8\]"),
+    "residual's dtype": (
+        "add_norm",
+        (X, X.double(), None, None, EPS, 8, False),
+        "residual must have .*[Ff]loat",
+    ),
+    "dy": ("norm_backward", (X[:4], X, None, STATISTICS, 8, False, False), r"dy must be \[5, 8\]"),
+    "statistics": (
+        "norm_backward",
+        (X, X, None, STATISTICS[:4], 8, False, False),
+        r"statistics must be \[5\]",
+    ),
+    "no mean": (
+        "norm_backward",
+        (X, X, None, STATISTICS, 8, True, False),
+        r"statistics must be \[2, 5\]",
+    ),
+    "statistics' dtype": (
+        "norm_backward",
+        (X, X, None, STATISTICS.half(), 8, False, False),
+        "statistics must have",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_that_do_not_fit_are_refused(name, ops):
+    operator, arguments, message = WRONG[name]
+    device = torch.get_default_device()
+    given = [a.to(device) if isinstance(a, torch.Tensor) else a for a in arguments]
+    with pytest.raises(RuntimeError, match=message):
+        getattr(ops, operator)(*given)
 
 
 @triton
 def test_triton_refuses_rows_that_no_program_can_hold(ops):
     if ops is torch.ops.normlab:
         pytest.skip("C++ takes any width")
-    with pytest.raises(ValueError, match="at most 16384 inputs, not 16385"):
+    with pytest.raises(RuntimeError, match="at most 16384 inputs, not 16385"):
         ops.norm(torch.ones(1, 16385), None, None, EPS, 16385, False)
+
+
+COMPILER = """#!/bin/sh
+# Stands for a compiler that takes 0.3 seconds and says how often it linked.
+case "$*" in
+  --version) echo "a compiler" ;;
+  *-shared*) sleep 0.3; echo linked >> "$LINKED" ;;
+esac
+while [ $# -gt 1 ]; do
+  if [ "$1" = -o ]; then echo "the kernels" > "$2"; fi
+  shift
+done
+"""
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """A quick compiler; `compiler.linked()` says how many libraries it has made."""
+    script, record = tmp_path / "compiler", tmp_path / "linked"
+    script.write_text(COMPILER)
+    script.chmod(0o755)
+    monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LINKED", str(record))
+
+    def linked():
+        return len(record.read_text().splitlines()) if record.exists() else 0
+
+    return SimpleNamespace(path=str(script), linked=linked)
+
+
+def test_a_library_is_built_once_and_then_found(compiler):
+    path = build.library(compiler.path)
+    assert path.read_text() == "the kernels\n"
+    assert build.library(compiler.path) == path
+    assert compiler.linked() == 1
+
+
+@pytest.mark.parametrize("left", [b"", b"the ker", b"other bytes!", None])
+def test_a_damaged_library_is_built_again(compiler, left):
+    path = build.library(compiler.path)
+    if left is None:
+        path.with_suffix(".sha256").unlink()
+    else:
+        path.write_bytes(left)
+    assert build.library(compiler.path) == path
+    assert path.read_text() == "the kernels\n"
+    assert compiler.linked() == 2
+
+
+def test_of_processes_that_start_together_one_builds(compiler):
+    code = "import sys; from normlab.norms.kernels import build; print(build.library(sys.argv[1]))"
+    command = [sys.executable, "-c", code, compiler.path]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    paths = {process.communicate()[0] for process in started}
+    assert len(paths) == 1 and compiler.linked() == 1
+
+
+def test_without_a_compiler_a_library_of_these_sources_is_used_if_it_is_whole(compiler):
+    path = build.library(compiler.path)
+    assert build.library("no-such-compiler") == path
+    path.write_bytes(b"cut short")
+    with pytest.raises(FileNotFoundError, match="no-such-compiler"):
+        build.library("no-such-compiler")
+
+
+def test_another_compiler_has_its_own_library(compiler, tmp_path):
+    other = tmp_path / "other"
+    other.write_text(COMPILER.replace("a compiler", "another compiler"))
+    other.chmod(0o755)
+    assert build.library(str(other)) != build.library(compiler.path)
 
 
 def test_a_compiler_error_is_reported_by_its_line(monkeypatch, tmp_path):
     def fail(command):
         if "--version" in command:
             return "1"
-        raise subprocess.CalledProcessError(1, command, stderr="x\ncpu.cpp:1: error: no header\n")
+        raise subprocess.CalledProcessError(1, command, stderr="x\nnorms.cpp:1: error: no header\n")
 
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "_run", fail)
-    assert "error: no header" in build.error.__wrapped__()
-    assert list((tmp_path / "kernels").iterdir()) == []
+    assert "error: no header" in build.load.__wrapped__()
+    assert not list((tmp_path / "kernels").glob("*.so"))

@@ -1,11 +1,31 @@
 """The layers: arguments, parameters, implementations that agree, one output dtype."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch.nn.modules import module as torch_module
 
 from normlab.errors import UserError
-from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm, kernels
+from normlab.norms import (
+    L2Norm,
+    LayerNorm,
+    NoNorm,
+    PRMSNorm,
+    RMSNorm,
+    WeightNorm,
+    functional,
+    kernels,
+)
 
+HOOKS = {  # name: what registers a hook, on the module or for all modules
+    "forward": lambda norm, hook: norm.register_forward_hook(hook),
+    "pre-forward": lambda norm, hook: norm.register_forward_pre_hook(hook),
+    "backward": lambda norm, hook: norm.register_full_backward_hook(hook),
+    "pre-backward": lambda norm, hook: norm.register_full_backward_pre_hook(hook),
+    "global forward": lambda _, hook: torch_module.register_module_forward_hook(hook),
+    "global pre-forward": lambda _, hook: torch_module.register_module_forward_pre_hook(hook),
+}
 X = torch.randn(6, 32, generator=torch.Generator().manual_seed(2)) * 2 + 0.5
 
 
@@ -19,10 +39,10 @@ def randomised(norm):
 @pytest.mark.parametrize("eps", [1e-6, 0.01])
 def test_equals_torch_modules(eps):
     ours, theirs = randomised(LayerNorm(32, eps)), torch.nn.LayerNorm(32, eps)
-    theirs.weight.data, theirs.bias.data = ours.gain.data, ours.bias.data
+    theirs.weight.data, theirs.bias.data = ours.weight.data, ours.bias.data
     torch.testing.assert_close(ours(X), theirs(X))
     ours, theirs = randomised(RMSNorm(32, eps)), torch.nn.RMSNorm(32, eps)
-    theirs.weight.data = ours.gain.data
+    theirs.weight.data = ours.weight.data
     torch.testing.assert_close(ours(X), theirs(X))
 
 
@@ -57,10 +77,103 @@ def test_the_norm_of_a_sum(kind, impl):
     assert norm.of_sum(x, y.bfloat16()).dtype == torch.float32  # as x + y has
 
 
-def test_hooks_see_the_norm_of_a_sum():
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_see_the_norm_of_a_sum(hook):
     norm, seen = RMSNorm(32), []
-    norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    assert norm.of_sum(X, X) is seen[0]
+    handle = HOOKS[hook](norm, lambda *_: seen.append(hook))
+    try:
+        norm.of_sum(X.clone().requires_grad_(), X).sum().backward()
+    finally:
+        handle.remove()
+    assert seen == [hook]
+
+
+@pytest.mark.parametrize("impl", ["auto", "composed"])
+def test_a_sum_that_broadcasts_is_taken_before_the_norm(impl):
+    norm = randomised(RMSNorm(32, impl=impl))
+    torch.testing.assert_close(norm.of_sum(X, X[:1]), norm(X + X[:1]))
+
+
+class Doubled(RMSNorm):
+    def forward(self, x, mask=None):
+        return 2 * super().forward(x, mask)
+
+
+class Cubed(RMSNorm):
+    def composed(self, x, weight, bias):
+        return super().composed(x, weight, bias) ** 3
+
+
+@pytest.mark.parametrize("kind", [Doubled, Cubed])
+def test_a_subclass_with_a_formula_of_its_own_has_no_kernel_unless_it_names_one(kind):
+    norm, plain = kind(32), RMSNorm(32, impl="composed")
+    expected = 2 * plain(X + X) if kind is Doubled else plain(X + X) ** 3
+    assert norm.implementation(X.device) == "composed"
+    torch.testing.assert_close(norm.of_sum(X, X), expected)
+    torch.testing.assert_close(norm(X + X), expected)
+    with pytest.raises(UserError, match=f"impl=fused does not exist for {kind.__name__}"):
+        kind(32, impl="fused")
+
+
+def test_a_forward_that_is_replaced_on_the_instance_is_called():
+    norm = RMSNorm(32)
+    norm.forward = lambda x, mask=None: x
+    assert torch.equal(norm.of_sum(X, X), X + X)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm, L2Norm])
+@pytest.mark.parametrize("shape", [(1, 256), (64, 32), ()])
+def test_inputs_of_another_size_are_refused(kind, shape):
+    norm, x = kind(64), torch.ones(shape)
+    message = f"{kind.__name__}: x must have size 64 in axis -1, got x of shape"
+    for call in (lambda: norm(x), lambda: norm.of_sum(x, x)):
+        with pytest.raises(RuntimeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+def test_state_dicts_exchange_with_torch_in_both_directions(kind):
+    ours, theirs = randomised(kind(32)), randomised(getattr(torch.nn, kind.__name__)(32))
+    state = {name: value.clone() for name, value in ours.state_dict().items()}
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(state)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(value, state[name])
+    assert ours.state_dict().keys() == theirs.state_dict().keys() == state.keys()
+
+
+IMAGES = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.mark.parametrize("name", ["layernorm", "rmsnorm", "prmsnorm", "l2norm"])
+def test_images_are_normalised_over_height_and_width_with_parameters_for_each_channel(name):
+    kind, formula = {
+        "layernorm": (LayerNorm, functional.layer_norm),
+        "rmsnorm": (RMSNorm, functional.rms_norm),
+        # p = 0.1 of 20 inputs: the first two pixels of a channel, not of the three channels
+        "prmsnorm": (partial(PRMSNorm, p=0.1), partial(functional.prms_norm, k=2)),
+        "l2norm": (L2Norm, functional.l2_norm),
+    }[name]
+    norm = randomised(kind(3, bias=True, axes=(-2, -1), parameter_axis=-3))
+    assert norm.implementation(IMAGES.device) == "composed"
+    for x in (IMAGES, IMAGES.to(memory_format=torch.channels_last)):
+        y = norm(x)
+        for sample in range(2):
+            for channel in range(3):
+                pixels = formula(IMAGES[sample, channel].flatten(), None, None, eps=1e-6).view(4, 5)
+                expected = pixels * norm.weight[channel] + norm.bias[channel]
+                torch.testing.assert_close(y[sample, channel], expected)
+    assert norm(IMAGES.bfloat16()).dtype == torch.bfloat16
+
+
+def test_other_axes_are_checked_and_have_no_kernel_by_name():
+    norm = RMSNorm(3, axes=(-2, -1), parameter_axis=-3)
+    with pytest.raises(RuntimeError, match="x must have size 3 in axis -3, got x of shape"):
+        norm(torch.ones(2, 4, 5, 5))
+    with pytest.raises(RuntimeError, match="x must have size 3 in axis -3"):
+        norm(torch.ones(5, 5))
+    with pytest.raises(UserError, match="impl=fused is for norms over the last axis"):
+        RMSNorm(3, impl="fused", axes=(-2, -1), parameter_axis=-3)
 
 
 @pytest.mark.parametrize("norm", [LayerNorm(32), RMSNorm(32), RMSNorm(32, impl="native")])
@@ -72,10 +185,10 @@ def test_autocast_changes_no_output_dtype(norm):
 
 def test_parameters_start_at_the_identity_and_can_be_switched_off():
     norm = LayerNorm(4)
-    assert norm.gain.tolist() == [1] * 4
+    assert norm.weight.tolist() == [1] * 4
     assert norm.bias.tolist() == [0] * 4
-    assert [n for n, _ in RMSNorm(4).named_parameters()] == ["gain"]  # the paper's has no bias
-    assert [n for n, _ in PRMSNorm(4, bias=True).named_parameters()] == ["gain", "bias"]
+    assert [n for n, _ in RMSNorm(4).named_parameters()] == ["weight"]  # the paper's has no bias
+    assert [n for n, _ in PRMSNorm(4, bias=True).named_parameters()] == ["weight", "bias"]
     assert not list(LayerNorm(4, gain=False, bias=False).parameters())
     assert not list(NoNorm(4).parameters())
 
@@ -94,18 +207,21 @@ def test_prmsnorm_reads_the_first_k_only():
 
 @pytest.mark.parametrize("p", [0, -0.5, 1.01])
 def test_p_outside_its_range_is_refused(p):
-    with pytest.raises(UserError, match=r"norm\.p must be a fraction in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"p must be a fraction in \(0, 1\]"):
         PRMSNorm(8, p=p)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RMSNorm(8, impl="quick"), "norm.impl=quick does not exist for RMSNorm"),
-        (lambda: PRMSNorm(8, impl="native"), "norm.impl=native does not exist for PRMSNorm"),
+        (lambda: RMSNorm(8, impl="quick"), "impl=quick does not exist for RMSNorm"),
+        (
+            lambda: PRMSNorm(8, impl="native"),
+            "impl=native does not exist for PRMSNorm: choose one of auto, composed, fused",
+        ),
         (lambda: RMSNorm(8, impl="native", bias=True), "torch's rms_norm has no bias"),
-        (lambda: LayerNorm(8, eps=-1.0), "norm.eps must be >= 0"),
-        (lambda: LayerNorm(0), "dim >= 1"),
+        (lambda: LayerNorm(8, eps=-1.0), "eps must be >= 0"),
+        (lambda: LayerNorm(0), "dim must be >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(make, message):
@@ -125,10 +241,10 @@ def test_without_fused_kernels_auto_takes_what_is_valid_on_the_device(monkeypatc
 
 def test_l2norm_has_a_gain_and_no_bias():
     norm = L2Norm(32)
-    assert [n for n, _ in norm.named_parameters()] == ["gain"]
+    assert [n for n, _ in norm.named_parameters()] == ["weight"]
     torch.testing.assert_close(norm(X).norm(dim=-1), torch.ones(6))
     with torch.no_grad():
-        norm.gain.fill_(3)
+        norm.weight.fill_(3)
     torch.testing.assert_close(norm(X).norm(dim=-1), torch.full((6,), 3.0))
 
 

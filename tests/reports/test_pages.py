@@ -171,12 +171,11 @@ def test_the_index_links_each_verdict_to_evidence_registration_and_protocol(root
     assert text.split("\n")[2] == "In short." and "2 claims: 1 reproduced, 1 not run yet." in text
 
 
-def test_a_smoke_sweep_says_pipeline_ok_or_what_broke(root, record):
+def test_a_smoke_sweep_says_pipeline_ok_or_how_far_it_is(root, record):
     toml = root / "experiments/t/experiment.toml"
     toml.write_text(SPEC.replace("seeds = [1, 2, 3, 4, 5, 6]", "seeds = [1]"))
-    for norm in ("none", "layernorm", "rmsnorm"):
-        record(norm, 1, 20.0)
+    record("none", 1, 20.0)
+    assert pipeline(evidence(root)) == "1 of 3 runs have ended."
+    record("layernorm", 1, 20.0)
+    record("rmsnorm", 1, 20.0)
     assert pipeline(evidence(root)) == "pipeline ok."
-    broken = root / "results/t/multi30k/runs/rmsnorm_1_/summary.json"
-    broken.write_text(broken.read_text().replace('"completed"', '"failed", "error": "E: disk"'))
-    assert pipeline(evidence(root)) == "pipeline broken: rmsnorm_1_ failed: E: disk."

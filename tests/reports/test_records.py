@@ -38,6 +38,8 @@ def test_collecting_twice_changes_nothing_and_another_result_is_refused(tmp_path
     (run / "summary.json").write_text(json.dumps(summary | {"steps": 90}))
     with pytest.raises(UserError, match="holds another result"):
         collect(run, tmp_path / "results")
+    (run / "summary.json").write_text(json.dumps(summary | {"steps": 200}))  # it went on
+    assert read_record(collect(run, tmp_path / "results")).summary["steps"] == 200
 
 
 def test_only_finished_runs_of_an_experiment_are_recorded(tmp_path):

@@ -1,9 +1,11 @@
 """One table, one setting: what differs in more than arm and seed is set apart and named."""
 
-import pytest
-from synthetic import COMMIT, FINGERPRINTS, write_run
+from dataclasses import replace
 
-from normlab.registration import Registration
+import pytest
+from synthetic import COMMIT, CONTENTS, write_run
+
+from normlab.registration import Hypothesis, Registration
 from normlab.reports.records import read_record
 from normlab.reports.selection import select
 
@@ -21,6 +23,7 @@ def registration():
         "toy",
         steps=100,
         grid={"norm": ["layernorm", "rmsnorm"]},
+        hypotheses=[Hypothesis("c", "greater", {}, {}, metric="dev/nll")],
         settings={"trainer.max_steps": 100, "norm.eps": 1e-6},
         implementations={"rmsnorm": "composed"},
     )
@@ -72,7 +75,7 @@ def test_registered_runs_of_one_setting_make_the_table(registration, add):
         ({"commit": "d" * 40}, "commit is dddddddddd, elsewhere cccccccccc"),
         ({"torch": "3"}, "torch is 3, elsewhere 2"),
         ({"device": "NVIDIA H200"}, "device is NVIDIA, elsewhere cpu"),
-        ({"data": FINGERPRINTS | {"train": "a2"}}, "data.train is a2, elsewhere a1"),
+        ({"contents": CONTENTS | {"train": {"sha256": "a2"}}}, "data.contents.train.sha256 is a2"),
         ({"config": {"schedule.lr": 0.1}}, "schedule.lr is 0.1, elsewhere None"),
         ({"config": {"norm.bias": True}}, "norm.bias is True, elsewhere None"),
     ],
@@ -85,9 +88,9 @@ def test_what_is_no_run_of_the_table_is_set_apart_with_the_reason(
 
 
 def test_test_sets_are_equal_in_number_and_content(registration, add):
-    shorter = {"test": {"test": {"sha256": "d3", "sentences": 999}}}
-    ((_, why),) = select(registration, add(seed=3, data=FINGERPRINTS | shorter)).apart
-    assert why == "data.test.test.sentences is 999, elsewhere 1000"
+    shorter = {"test/test": {"sha256": "d3", "sentences": 999}}
+    ((_, why),) = select(registration, add(seed=3, contents=CONTENTS | shorter)).apart
+    assert why == "data.contents.test/test.sentences is 999, elsewhere 1000"
 
 
 def test_a_seed_counts_once(registration, add):
@@ -98,3 +101,10 @@ def test_a_seed_counts_once(registration, add):
 def test_where_files_lay_and_what_runs_are_called_makes_no_difference(registration, add):
     config = {"data.dir": "/another/place", "names.run": "x", "logger.mode": "offline"}
     assert select(registration, add(seed=3, config=config)).apart == []
+
+
+def test_a_sweep_that_decides_nothing_takes_runs_of_a_tree_with_changes(registration, add):
+    smoke = replace(registration, hypotheses=[])
+    dirty = COMMIT + "+changes"
+    records = [run for run in add(seed=3, commit=dirty, segments=[]) if run.value("seed") == 3]
+    assert select(smoke, records).apart == [] and select(registration, records).apart

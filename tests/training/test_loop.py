@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from normlab.data.batching import EncodedBitext, collate, epoch_batches
 from normlab.data.tokenizer import EOS
-from normlab.models.dropout import Dropout
 from normlab.schema import Trainer
+from torch import nn
+
+from normlab.models.dropout import Dropout
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.loop import train
 from normlab.training.schedules import constant

@@ -6,13 +6,14 @@ norm. Here is each: first and second transition (gru1, gru2), gates and candidat
 """
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from normlab.data.batching import EncodedBitext, collate, eval_batches
 from normlab.errors import UserError
-from normlab.models.protocol import Seq2Seq
+from normlab.models.seq2seq import Seq2Seq
 
 POSITIONS = ("1", "2", "3", "4", "all")  # of the target, from 1
 
@@ -22,15 +23,15 @@ def check(model: Seq2Seq) -> None:
     if not hasattr(model, "hidden_to_hidden"):
         raise UserError(
             f"hidden statistics need a recurrent decoder, and {type(model).__name__} has none: "
-            "set trainer.hidden_stats=false or choose model=rnnsearch."
+            "set hidden_stats=false or choose model=rnnsearch."
         )
 
 
 @torch.inference_mode()
 def hidden_statistics(
-    model: Seq2Seq, data: EncodedBitext, *, batch_tokens: int, device: torch.device
+    model: Seq2Seq, batches: Iterable[Callable[[], Any]], device: torch.device
 ) -> dict[str, float]:
-    """Returns `hidden/<where>/mean_<position>` and `.../std_<position>` over `data`.
+    """Returns `hidden/<where>/mean_<position>` and `.../std_<position>` over `batches`.
 
     <where> is gru1 or gru2, gates or candidate, before or after, as in gru1_gates_before. The
     decoder reads the reference, without dropout; position 1 sees the initial state. Mean and
@@ -46,10 +47,8 @@ def hidden_statistics(
     try:
         # Compiled code was made without the hooks and would pass them by.
         with torch.compiler.set_stance("force_eager"):
-            for indices in eval_batches(
-                data.src_lengths, data.tgt_lengths, batch_tokens=batch_tokens
-            ):
-                batch = collate(data, indices).to(device)
+            for make in batches:
+                batch = make().to(device)
                 real = torch.zeros(batch.tgt_out.numel(), dtype=torch.bool, device=device)
                 real[batch.positions] = True
                 for tap in taps.values():

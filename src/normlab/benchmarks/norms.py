@@ -12,7 +12,48 @@ from normlab.norms import LayerNorm, PRMSNorm, RMSNorm
 
 KINDS: dict[str, Any] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
 BASELINE = "layernorm native"
+SHAPES = {  # [rows, width] by device type
+    "cpu": ["64x384", "2048x128", "4096x256", "4096x512"],
+    "cuda": ["4096x128", "4096x512", "65536x512", "65536x1024"],
+}
 PASSES = {"forward": 2, "backward": 3, "both": 5}  # tensors of (rows, width) read or written
+
+
+def benchmark(
+    shapes: list[str] | None,
+    dtypes: list[str],
+    device: torch.device,
+    *,
+    blocks: int,
+    compiled: bool,
+    cold: bool,
+) -> dict[str, Any]:
+    """Returns the records of all norms at `shapes` ("ROWSxWIDTH") and `dtypes`, with notes."""
+    records = []
+    for shape in shapes or SHAPES[device.type]:
+        rows, width = map(int, shape.split("x"))
+        for dtype in dtypes:
+            records += norm_times(
+                rows,
+                width,
+                getattr(torch, dtype),
+                device,
+                blocks=blocks,
+                compiled=compiled,
+                cold=cold,
+            )
+    caches = "emptied before each call" if cold else "filled by an untimed call of the same"
+    notes = [
+        f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
+        "`native` is torch's own operator: F.layer_norm, F.rms_norm. Bandwidth counts each tensor",
+        "of [rows, width] once: x and y forward, x, dy and dx backward.",
+    ]
+    return {
+        "name": "norms" if cold else "norms_warm",
+        "title": "Norms by themselves",
+        "records": records,
+        "notes": notes,
+    }
 
 
 def norm_times(
@@ -25,11 +66,11 @@ def norm_times(
     compiled: bool,
     cold: bool,
 ) -> list[dict[str, Any]]:
-    """Returns one record a pass: the times of every norm and implementation, and bytes moved.
+    """Returns one record per pass: the times of every norm and implementation, and bytes moved.
 
     All norms read the same x (rows, width) and dy. `cold` empties the caches before each call;
     otherwise an untimed call of the same variant fills them.
-    """  # fmt: skip
+    """
     if device.type == "cpu":
         keep_memory()
     generator = torch.Generator().manual_seed(0)

@@ -5,22 +5,33 @@ trainer's own step (training.loop.update).
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from normlab import norms
 from normlab.benchmarks.norms import KINDS
 from normlab.benchmarks.timing import CONTROL, interleave
-from normlab.data.batching import Batch
-from normlab.training.loop import Objective, update
+from normlab.errors import UserError
+from normlab.models.rnnsearch import GRU
+from normlab.reports.experiments import read_experiment
+from normlab.runs import build
+from normlab.runs.assemble import check_parts
+from normlab.runs.config import Config, check
+from normlab.runs.sweeps import compose_job
+from normlab.tasks.task import Batch, Task
+from normlab.training.loop import autocast, update
 
 BASELINE = "layernorm native"
+PAPER = {"RNNSearch": "table3", "Transformer": "table4"}  # where the paper's seconds are
 
 
 class Variant(NamedTuple):
-    """A model to time; `one_kernel`: RNNSearch takes its GRU step as one kernel."""
+    """A model to time; `one_kernel`: a GRU takes its step as one kernel."""
 
     overrides: list[str]
     one_kernel: bool = False
@@ -46,33 +57,103 @@ def variants(compiled: bool, recurrent: bool) -> dict[str, Variant]:
     return found
 
 
-def choose_step(model: nn.Module, one_kernel: bool) -> None:
-    """Makes every GRU of `model` take its fused step, or the composed one."""
-    for module in model.modules():
-        if hasattr(module, "one_kernel"):
-            module.one_kernel = one_kernel  # type: ignore[assignment]
-
-
 class Steps:
     """A model and its optimiser; each call trains one step on the next of `batches`."""
 
-    def __init__(self, model, optimizer, settings, batches: Sequence[Batch], device: torch.device):
-        self.objective = Objective(model.train(), settings, device)
-        self.optimizer, self.settings = optimizer, settings
+    def __init__(
+        self, model: nn.Module, task: Task, config: Config, batches: Sequence[Batch], device: Any
+    ):
+        self.objective = task.objective(model.train())
+        if config.trainer.compile:
+            self.objective.compile()
+        self.optimizer = build.build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.batches = itertools.cycle(batches)
+        self.clip = config.trainer.clip
+        self.precision = autocast(config.trainer.precision, device)
 
     def __call__(self) -> None:
         update(
-            self.objective, [next(self.batches)], self.parameters, self.optimizer, 1e-4,
-            self.settings,
-        )  # fmt: skip
+            self.objective,
+            [next(self.batches)],
+            self.parameters,
+            self.optimizer,
+            1e-4,
+            clip=self.clip,
+            precision=self.precision,
+        )
 
 
-def step_times(
-    title: str, steps: dict[str, Steps], batches: Sequence[Batch], blocks: int, device: torch.device
-) -> dict[str, Any]:
-    """Returns the record of the seconds a step of every variant, and its target tokens."""
-    tokens = sum(batch.n_tokens for batch in batches) / len(batches)
-    times = interleave(dict(steps), blocks, device, warmup=len(batches))
-    return {"title": title, "baseline": BASELINE, "tokens": tokens, "times": times}
+@dataclass
+class Workload:
+    """Training steps to time, by variant, and what they work on."""
+
+    steps: dict[str, Steps]
+    batches: Sequence[Batch]
+    item: str
+    model: str  # its class
+    precision: str
+
+
+def workload(
+    conf: Path,
+    overrides: Sequence[str],
+    chosen: Mapping[str, Variant] | bool,
+    count: int,
+    device: torch.device,
+) -> Workload:
+    """Returns a training step for each variant that is valid here, on `count` batches.
+
+    `conf` and `overrides` are the config's; `chosen` are the variants, or whether compiled ones are
+    among all there are.
+    """
+    config = check(compose_job(conf, [*overrides, "logger=none"]))
+    check_parts(config)
+    task = build.build_task(config)
+    batches = [make().to(device) for make in task.batches(epoch=0)[:count]]
+    if isinstance(chosen, bool):
+        model = build.build_model(config, task.model_arguments)
+        chosen = variants(chosen, recurrent=any(isinstance(m, GRU) for m in model.modules()))
+    steps: dict[str, Steps] = {}
+    for name, variant in chosen.items():
+        config = check(compose_job(conf, [*overrides, "logger=none", *variant.overrides]))
+        torch.manual_seed(config.seed)
+        model = build.build_model(config, task.model_arguments)
+        build.initialize_model(model, config)
+        for module in model.modules():
+            if isinstance(module, GRU):
+                module.one_kernel = variant.one_kernel
+        try:
+            norms.implementation(model.to(device), device)
+        except UserError:  # no fused kernels here
+            continue
+        steps[name] = Steps(model, task, config, batches, device)
+    return Workload(steps, batches, task.item, type(model).__name__, config.trainer.precision)
+
+
+def benchmark(work: Workload, model: str, blocks: int, device: torch.device) -> dict[str, Any]:
+    """Returns the record of the steps of `model`, an option of conf/model, beside the paper's."""
+    record = step_times(work, f"{model}, {work.precision}", blocks, device)
+    table = PAPER.get(work.model)
+    if table is not None:
+        rows = read_experiment(table, Path("experiments")).paper
+        record["paper"] = {row["norm"]: float(row["seconds_per_1k_steps"]) for row in rows}
+    compiled = any(name.endswith("compiled") for name in work.steps)
+    notes = [
+        "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
+        "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
+        f"holds the rest of a GRU step. The paper's seconds are those of its {table}.",
+    ]
+    return {
+        "name": f"steps_{model}_{work.precision}" + "_compiled" * compiled,
+        "title": f"Training steps of {model}",
+        "records": [record],
+        "notes": notes,
+    }
+
+
+def step_times(work: Workload, title: str, blocks: int, device: torch.device) -> dict[str, Any]:
+    """Returns the record of the seconds per step of every variant, and its items."""
+    items = sum(batch.items for batch in work.batches) / len(work.batches)
+    times = interleave(dict(work.steps), blocks, device, warmup=len(work.batches))
+    return {"title": title, "baseline": BASELINE, "items": items, "item": work.item, "times": times}

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from normlab.errors import UserError
-from normlab.models.protocol import Role, Seq2Seq
+from normlab.models.network import Network, Role
+from normlab.norms.base import outside_norms
 
 EMBEDDINGS = "embeddings"
 # Common readings of "the weights" in Figure 4. `all`: every role. `matrices`: the maps between
@@ -18,7 +19,7 @@ NO_MATRICES = {EMBEDDINGS, "softmax", "score"}
 
 
 def initialize(
-    model: Seq2Seq, *, scheme: str, scale: float, mean: float, apply_to: Sequence[str]
+    model: Network, *, scheme: str, scale: float, mean: float, apply_to: Sequence[str]
 ) -> list[str]:
     """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
 
@@ -26,15 +27,16 @@ def initialize(
     Transformer), `uniform` in (-scale, scale), `normal` with standard deviation `scale`, the last
     two for embeddings too, or `nematus`: as `normal`, but square matrices are random orthogonal.
     Then `mean` is added to every parameter whose role is in `apply_to`: role names of the model,
-    `matrices` (all roles but embeddings, softmax and attention score) or `all`. Gains stay 1,
-    biases 0. Raises UserError for a role the model does not have.
+    `matrices` (all roles but embeddings, softmax and attention score) or `all`. Biases become 0;
+    what belongs to a norm stays as the norm made it. Raises UserError for a role the model does
+    not have.
     """
     roles = model.roles()
     wanted = _expand(apply_to, {role.kind for role in roles.values()})
     parameters = dict(model.named_parameters())
     shifted = []
     with torch.no_grad():
-        for module in model.modules():
+        for _, module in outside_norms(model):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
         for name, role in roles.items():
@@ -55,7 +57,7 @@ def _fill(matrix: Tensor, role: Role, scheme: str, scale: float) -> None:
         matrix.normal_(0, scale)
     elif scheme != "xavier_uniform":
         raise UserError(
-            f"init.scheme={scheme} is unknown: use xavier_uniform, uniform, normal or nematus."
+            f"scheme={scheme} is unknown: use xavier_uniform, uniform, normal or nematus."
         )
     elif role.kind == EMBEDDINGS:
         matrix.normal_(0, 1 / math.sqrt(matrix.shape[1]))
@@ -74,5 +76,5 @@ def _expand(apply_to: Sequence[str], known: set[str]) -> set[str]:
             wanted.add(name)
         else:
             choices = ", ".join((*GROUPS, *sorted(known)))
-            raise UserError(f"init.apply_to={name} names no weights of this model: use {choices}.")
+            raise UserError(f"apply_to={name} names no weights of this model: use {choices}.")
     return wanted

@@ -1,23 +1,33 @@
 """RNNSearch, the paper's main translation model: attentional GRU encoder-decoder, any norm.
 
-Bahdanau et al. 2015 in the variant of Nematus 0.3 (see the paper notes, "The RNNSearch cell"): a
-bidirectional GRU encoder and a conditional GRU decoder, GRU1 -> additive attention -> GRU2, with a
-deep output. The norm stands on each linear map's summed inputs, every one with its own instance.
+Bahdanau et al. 2015 in the variant of Nematus 0.3: a bidirectional GRU encoder and a conditional
+GRU decoder, GRU1 -> additive attention -> GRU2, with a deep output. The norm stands on each linear
+map's summed inputs, every one with its own instance.
 
 One deviation: the first target embedding is that of BOS, as in our Transformer, not a zero vector.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import normlab.norms.gru as gru_kernel
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role, Seq2Seq, State
+from normlab.models.network import Role
+from normlab.models.seq2seq import Seq2Seq, State
+from normlab.norms.base import (
+    Implemented,
+    Norm,
+    NormFactory,
+    needs_mask,
+    outside_norms,
+    position_wise,
+)
 
-Norm = Callable[[int], nn.Module]  # norm(dim) -> module
+StepWeights = tuple[tuple[Tensor, Tensor | None], Tensor, Tensor, tuple[Tensor, Tensor | None]]
 
 
 class Memory(NamedTuple):
@@ -41,7 +51,7 @@ class RNNSearch(Seq2Seq):
     def __init__(
         self,
         vocab: int,
-        norm: Norm,
+        norm: NormFactory,
         d_embedding: int,
         d_hidden: int,
         dropout: float,
@@ -50,6 +60,7 @@ class RNNSearch(Seq2Seq):
     ):
         super().__init__()
         self.max_length, self.share_embeddings = max_length, share_embeddings
+        norm = position_wise(norm)  # also in the encoder, whose recurrence sees one position
         n = d_hidden
         self.tgt_embedding = nn.Embedding(vocab, d_embedding)
         self.src_embedding = (
@@ -67,6 +78,7 @@ class RNNSearch(Seq2Seq):
         if not share_embeddings:
             self.softmax_weight = nn.Parameter(0.01 * torch.randn(vocab, d_embedding))
         self.softmax_bias = nn.Parameter(torch.zeros(vocab))
+        self.needs_mask = needs_mask(self)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths`.
@@ -81,14 +93,18 @@ class RNNSearch(Seq2Seq):
         weights = []
         for gru, tokens in zip(self.encoder, (src, src.gather(1, mirror)), strict=True):
             x = self.dropout(self.src_embedding(tokens.t()))  # (src_len, batch, d_embedding)
-            inputs.append(list(zip(*(part.unbind(0) for part in gru.read(x)), strict=True)))
+            read = gru.read(x, mask.t())
+            inputs.append(list(zip(*(part.unbind(0) for part in read), strict=True)))
             weights.append(gru.recurrent_weights())
         zero = torch.zeros(
             len(src), self.gru1.d_hidden, dtype=weights[0][0].dtype, device=src.device
         )
         states = [(zero, zero)]
-        for forward, backward in zip(*inputs, strict=True):
-            states.append(self._encoder_step(*states[-1], forward, backward, *weights))
+        # Mirrored sentences end where they did, so one mask serves both directions.
+        for forward, backward, real in zip(*inputs, self._over_time(mask), strict=True):
+            states.append(
+                self._encoder_step(*states[-1], forward, backward, weights[0], weights[1], real)
+            )
         forward, backward = (torch.stack(s, dim=1) for s in zip(*states[1:], strict=True))
         backward = backward.gather(1, mirror[:, :, None].expand_as(backward))
         annotations = torch.cat((forward, backward), dim=-1)  # (batch, src_len, 2 * d_hidden)
@@ -97,7 +113,7 @@ class RNNSearch(Seq2Seq):
         return Memory(
             mask,
             annotations,
-            keys=self.attention.read(annotations),
+            keys=self.attention.read(annotations, mask),
             # The context is an average of annotations and the map is linear: mapping each
             # annotation once replaces a matrix product at each target position.
             values=self.gru2.input(annotations),
@@ -107,16 +123,19 @@ class RNNSearch(Seq2Seq):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         """Returns features (batch, tgt_len, d_embedding) of `tgt_in` (batch, tgt_len) int64."""
         y = self.dropout(self.tgt_embedding(tgt_in.t()))  # (tgt_len, batch, d_embedding)
+        mask = tgt_in != 0 if self.needs_mask else None  # (batch, tgt_len)
+        times = [None] * len(y) if mask is None else self._over_time(mask)
         weights = self._step_weights()
         hidden, states, alphas = memory.s0, [], []
-        for x in zip(*(part.unbind(0) for part in self.gru1.read(y)), strict=True):
-            hidden, alpha = self._decoder_step(hidden, x, memory, *weights)
+        read = self.gru1.read(y, None if mask is None else mask.t())
+        for *x, real in zip(*(part.unbind(0) for part in read), times, strict=True):
+            hidden, alpha = self._decoder_step(hidden, tuple(x), memory, *weights, real)
             states.append(hidden)
             alphas.append(alpha)
         contexts = torch.cat(alphas, dim=1) @ memory.annotations  # (batch, tgt_len, 2 * d_hidden)
-        return self._features(y.transpose(0, 1), torch.stack(states, dim=1), contexts)
+        return self._features(y.transpose(0, 1), torch.stack(states, dim=1), contexts, mask)
 
-    def output(self) -> tuple[Tensor, Tensor]:
+    def output_layer(self) -> tuple[Tensor, Tensor]:
         """Returns weight (vocab, d_embedding) and bias (vocab,) that make logits of features."""
         tied = self.share_embeddings
         return self.tgt_embedding.weight if tied else self.softmax_weight, self.softmax_bias
@@ -128,11 +147,12 @@ class RNNSearch(Seq2Seq):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Returns logits (rows, vocab) after `tokens` (rows,) and the next state."""
         y = self.dropout(self.tgt_embedding(tokens))  # (rows, d_embedding)
+        mask = tokens != 0 if self.needs_mask else None  # (rows,)
         hidden, alpha = self._decoder_step(
-            state.past, self.gru1.read(y), state.memory, *self._step_weights()
+            state.past, self.gru1.read(y, mask), state.memory, *self._step_weights(), mask
         )
         context = (alpha @ state.memory.annotations).flatten(0, 1)  # (rows, 2 * d_hidden)
-        logits = F.linear(self._features(y, hidden, context), *self.output())
+        logits = F.linear(self._features(y, hidden, context, mask), *self.output_layer())
         return logits, state._replace(past=hidden)
 
     def roles(self) -> dict[str, Role]:
@@ -143,22 +163,21 @@ class RNNSearch(Seq2Seq):
         projections; `score` the vector that scores them; `embeddings`, and with them the softmax
         when it is the same matrix; else `softmax`.
         """
-        roles = {}
-        for name, parameter in self.named_parameters():
-            if parameter.dim() != 2:
+        roles = {} if self.share_embeddings else {"softmax_weight": Role("softmax")}
+        for name, module in outside_norms(self):
+            weight = f"{name}.weight"
+            if isinstance(module, nn.Embedding):
+                roles[weight] = Role("embeddings")
+            elif not isinstance(module, nn.Linear):
                 continue
-            if name.endswith("_embedding.weight"):
-                roles[name] = Role("embeddings")
-            elif name == "softmax_weight":
-                roles[name] = Role("softmax")
-            elif name.startswith("attention.score"):
-                roles[name] = Role("score")
-            elif name.startswith("attention"):
-                roles[name] = Role("attention")
-            elif name.endswith("recurrent.weight"):
-                roles[name] = Role("recurrent", blocks=3)
+            elif name == "attention.score":
+                roles[weight] = Role("score")
+            elif name.startswith("attention."):
+                roles[weight] = Role("attention")
+            elif name.endswith(".recurrent"):
+                roles[weight] = Role("recurrent", blocks=3)
             else:  # a GRU's input side holds the matrices of r, u and the candidate
-                roles[name] = Role("input", blocks=3 if name.endswith("input.weight") else 1)
+                roles[weight] = Role("input", blocks=3 if name.endswith(".input") else 1)
         return roles
 
     def compiled(self, forward: Callable) -> Callable:
@@ -170,8 +189,8 @@ class RNNSearch(Seq2Seq):
         self._decoder_step = torch.compile(self._decoder_step, dynamic=True)  # type: ignore[method-assign]
         return forward
 
-    def hidden_to_hidden(self) -> dict[str, nn.Module]:
-        """Returns the norms on the decoder's hidden-to-hidden products, each called once a step.
+    def hidden_to_hidden(self) -> dict[str, Norm]:
+        """Returns the norms on the decoder's hidden-to-hidden products, each called once per step.
 
         What enters such a norm is the pre-activation before it, what leaves, the one after it.
         """
@@ -182,42 +201,70 @@ class RNNSearch(Seq2Seq):
             "gru2_candidate": self.gru2.recurrent_candidate_norm,
         }
 
-    def _encoder_step(self, forward, backward, x_forward, x_backward, w_forward, w_backward):
+    def _over_time(self, mask: Tensor) -> Sequence[Tensor | None]:
+        """Returns for each position which rows of `mask` (batch, len) are real, if a norm asks."""
+        return mask.unbind(1) if self.needs_mask else [None] * mask.shape[1]
+
+    def _encoder_step(
+        self,
+        forward: Tensor,
+        backward: Tensor,
+        x_forward: tuple[Tensor, Tensor],
+        x_backward: tuple[Tensor, Tensor],
+        w_forward: tuple[Tensor, Tensor | None],
+        w_backward: tuple[Tensor, Tensor | None],
+        real: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         """Returns the next states of both directions, (batch, d_hidden) each."""
         ahead, back = self.encoder
-        return ahead(forward, x_forward, *w_forward), back(backward, x_backward, *w_backward)
+        return (
+            ahead(forward, x_forward, *w_forward, real),
+            back(backward, x_backward, *w_backward, real),
+        )
 
-    def _decoder_step(self, hidden, x, memory: Memory, gru1, query, score, gru2):
+    def _decoder_step(
+        self,
+        hidden: Tensor,
+        x: tuple[Tensor, Tensor],
+        memory: Memory,
+        gru1: tuple[Tensor, Tensor | None],
+        query: Tensor,
+        score: Tensor,
+        gru2: tuple[Tensor, Tensor | None],
+        real: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         """Returns the next state (rows, d_hidden) and weights (batch, rows per source, src_len).
 
-        `x` is GRU1's input at this position; then come the weights that `_step_weights` collects.
+        `x` is GRU1's input at this position; then come the weights that `_step_weights` collects;
+        `real` (rows,) is for norms that ask which rows have a token here.
         """
-        hidden = self.gru1(hidden, x, *gru1)
-        alpha = self.attention(hidden, memory.keys, memory.mask, query, score)
+        hidden = self.gru1(hidden, x, *gru1, real)
+        alpha = self.attention(hidden, memory.keys, memory.mask, query, score, real)
         summed = (alpha @ memory.values).flatten(0, 1)  # (rows, 3 * d_hidden)
-        return self.gru2(hidden, self.gru2.normalise_input(summed), *gru2), alpha
+        return self.gru2(hidden, self.gru2.normalise_input(summed, real), *gru2, real), alpha
 
-    def _step_weights(self):
-        # Read once a sequence: a re-parameterised weight (weightnorm) is computed when it is read.
+    def _step_weights(self) -> StepWeights:
+        # Read once per sequence: reading a re-parameterised weight (weightnorm) computes it.
         gru1, gru2 = self.gru1.recurrent_weights(), self.gru2.recurrent_weights()
         return gru1, self.attention.query.weight, self.attention.score.weight, gru2
 
-    def _features(self, y: Tensor, state: Tensor, context: Tensor) -> Tensor:
+    def _features(self, y: Tensor, state: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """Returns the deep output tanh(N(W y + b) + N(W s + b) + N(W c + b)), of any batch."""
-        parts = self.from_embedding(y) + self.from_state(state) + self.from_context(context)
-        return self.dropout(torch.tanh(parts))
+        parts = self.from_embedding(y, mask) + self.from_state(state, mask)
+        return self.dropout(torch.tanh(parts + self.from_context(context, mask)))
 
 
-class GRU(nn.Module):
+class GRU(Implemented):
     """A gated recurrent unit with four norms; `bias` says which side has it: input or recurrent.
 
     (r, u) = sigmoid(N1(W_g x) + N2(U_g h)), c = tanh(N3(W_c x) + r * N4(U_c h)),
-    h' = u * h + (1 - u) * c. W and U hold the matrices of r, u and c one above the other.
+    h' = u * h + (1 - u) * c. W and U hold the matrices of r, u and c one above the other. `mask`
+    says which positions are real, to norms that ask.
     """
 
     one_kernel = True  # all after U h in one kernel where there is one; false: as written below
 
-    def __init__(self, d_input: int, d_hidden: int, norm: Norm, bias: str):
+    def __init__(self, d_input: int, d_hidden: int, norm: NormFactory, bias: str):
         super().__init__()
         self.d_hidden = d_hidden
         self.input = nn.Linear(d_input, 3 * d_hidden, bias=bias == "input")
@@ -227,44 +274,51 @@ class GRU(nn.Module):
         self.recurrent_gates_norm = norm(2 * d_hidden)
         self.recurrent_candidate_norm = norm(d_hidden)
 
-    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the input side of gates (..., 2 * d_hidden) and candidate (..., d_hidden)."""
-        return self.normalise_input(self.input(x))
+        return self.normalise_input(self.input(x), mask)
 
-    def normalise_input(self, summed: Tensor) -> tuple[Tensor, Tensor]:
+    def normalise_input(self, summed: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns gates and candidate of the summed inputs W x (..., 3 * d_hidden)."""
         gates, candidate = self._split(summed)
-        return self.input_gates_norm(gates), self.input_candidate_norm(candidate)
+        return self.input_gates_norm(gates, mask), self.input_candidate_norm(candidate, mask)
 
     def recurrent_weights(self) -> tuple[Tensor, Tensor | None]:
         """Returns weight and bias of the recurrent side."""
         return self.recurrent.weight, self.recurrent.bias
 
     def forward(
-        self, h: Tensor, x: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None
+        self,
+        h: Tensor,
+        x: tuple[Tensor, Tensor],
+        weight: Tensor,
+        bias: Tensor | None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Returns the state after `h` (batch, d_hidden) and the input `x` (what `read` gives)."""
         summed = F.linear(h, weight, bias)
         x_gates, x_candidate = x
         gates_norm, candidate_norm = self.recurrent_gates_norm, self.recurrent_candidate_norm
         if self.fused(h.device):
-            return gates_norm.gru_step(candidate_norm, summed, x_gates, x_candidate, h)
+            return gru_kernel.step(gates_norm, candidate_norm, summed, x_gates, x_candidate, h)
         gates, candidate = self._split(summed)
         # Gates and candidate may be bf16; the state stays what it was, or small updates are lost.
-        r, u = torch.sigmoid(x_gates + gates_norm(gates)).chunk(2, dim=-1)
-        candidate = torch.tanh(x_candidate + r * candidate_norm(candidate))
+        r, u = torch.sigmoid(x_gates + gates_norm(gates, mask)).chunk(2, dim=-1)
+        candidate = torch.tanh(x_candidate + r * candidate_norm(candidate, mask))
         return torch.lerp(candidate.to(h.dtype), h, u.to(h.dtype))
 
     def fused(self, device: torch.device) -> bool:
         """Whether all that follows U h is one kernel: where there is one that holds the norms."""
         norms = (self.recurrent_gates_norm, self.recurrent_candidate_norm)
-        # Any module may be a norm; ours know whether the kernel can hold them.
-        return self.one_kernel and all(
-            hasattr(norm, "in_gru_kernel") and norm.in_gru_kernel(device) for norm in norms
-        )
+        return self.one_kernel and gru_kernel.fits(*norms, self.d_hidden, device)
+
+    def implementation(self, device: torch.device) -> str | None:
+        """Returns "fused-gru" where the step is one kernel."""
+        return "fused-gru" if self.fused(device) else None
 
     def _split(self, summed: Tensor) -> tuple[Tensor, Tensor]:
-        return summed.split((2 * self.d_hidden, self.d_hidden), dim=-1)
+        gates, candidate = summed.split((2 * self.d_hidden, self.d_hidden), dim=-1)
+        return gates, candidate
 
 
 class Attention(nn.Module):
@@ -273,7 +327,7 @@ class Attention(nn.Module):
     Its hidden size is that of the annotations `a`, twice that of the states `s`.
     """
 
-    def __init__(self, d_hidden: int, norm: Norm):
+    def __init__(self, d_hidden: int, norm: NormFactory):
         super().__init__()
         size = 2 * d_hidden
         self.key = nn.Linear(size, size)
@@ -282,16 +336,25 @@ class Attention(nn.Module):
         self.key_norm = norm(size)
         self.query_norm = norm(size)
 
-    def read(self, annotations: Tensor) -> Tensor:
+    def read(self, annotations: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the keys (batch, src_len, 2 * d_hidden) of annotations of the same shape."""
-        return self.key_norm(self.key(annotations))
+        return self.key_norm(self.key(annotations), mask)
 
-    def forward(self, state, keys, mask, query_weight, score_weight) -> Tensor:
+    def forward(
+        self,
+        state: Tensor,
+        keys: Tensor,
+        mask: Tensor,
+        query_weight: Tensor,
+        score_weight: Tensor,
+        real: Tensor | None = None,
+    ) -> Tensor:
         """Returns the weights that `state` (rows, d_hidden) gives annotations.
 
-        They are (batch, rows per source, src_len): in beam search hypotheses share a source.
+        They are (batch, rows per source, src_len): in beam search hypotheses share a source. `mask`
+        (batch, src_len) is the source's, `real` (rows,) the target's at this position.
         """
-        query = self.query_norm(F.linear(state, query_weight))  # (rows, 2 * d_hidden)
+        query = self.query_norm(F.linear(state, query_weight), real)  # (rows, 2 * d_hidden)
         query = query.view(len(keys), -1, 1, query.shape[-1])
         compared = (keys[:, None] + query).tanh_()  # in place: the largest tensor of a step
         scores = F.linear(compared, score_weight)[..., 0]
@@ -302,10 +365,11 @@ class Attention(nn.Module):
 class Projection(nn.Module):
     """N(W x + b)."""
 
-    def __init__(self, d_input: int, d_output: int, norm: Norm):
+    def __init__(self, d_input: int, d_output: int, norm: NormFactory):
         super().__init__()
         self.linear = nn.Linear(d_input, d_output)
         self.norm = norm(d_output)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns (..., d_output); `mask` is for norms that ask which positions are real."""
+        return self.norm(self.linear(x), mask)

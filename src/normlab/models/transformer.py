@@ -1,12 +1,11 @@
 """The Transformer of the paper's Table 4: encoder-decoder, post-norm (or pre-norm), any norm.
 
-Vaswani et al. 2017, in the variant of the RMSNorm authors' toolkit (see the paper notes): the norm
-follows each residual sum, two per encoder layer and three per decoder layer, none at the end; in
-pre-norm it stands before each sublayer and once after each stack.
+Vaswani et al. 2017, in the variant of the RMSNorm authors' toolkit zero: the norm follows each
+residual sum, two per encoder layer and three per decoder layer, none at the end; in pre-norm it
+stands before each sublayer and once after each stack.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,9 +14,11 @@ from torch import Tensor, nn
 
 from normlab.errors import UserError
 from normlab.models.dropout import Dropout
-from normlab.models.protocol import Role, Seq2Seq, State
+from normlab.models.network import Role
+from normlab.models.seq2seq import Seq2Seq, State
+from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
 
-Norm = Callable[[int], nn.Module]  # norm(dim) -> module
+KeysValues = tuple[Tensor, Tensor]  # (batch, heads, len, d_head) each
 
 
 class Memory(NamedTuple):
@@ -38,7 +39,7 @@ class Transformer(Seq2Seq):
     def __init__(
         self,
         vocab: int,
-        norm: Norm,
+        norm: NormFactory,
         d_model: int,
         d_ff: int,
         heads: int,
@@ -48,30 +49,31 @@ class Transformer(Seq2Seq):
         attention_dropout: float,
         norm_placement: str,
         share_embeddings: bool,
-        max_positions: int,
+        max_length: int,
     ):
         super().__init__()
         if d_model % heads or d_model % 2:
-            raise UserError(
-                f"model.d_model={d_model} must be even and divisible by model.heads={heads}."
-            )
+            raise UserError(f"d_model={d_model} must be even and divisible by heads={heads}.")
         if norm_placement not in ("post", "pre"):
-            raise UserError(f"model.norm_placement must be post or pre, got {norm_placement}.")
-        self.d_model, self.max_length = d_model, max_positions
+            raise UserError(f"norm_placement must be post or pre, got {norm_placement}.")
+        self.d_model, self.max_length = d_model, max_length
         self.tgt_embedding = nn.Embedding(vocab, d_model)
         self.src_embedding = (
             self.tgt_embedding if share_embeddings else nn.Embedding(vocab, d_model)
         )
         self.positions: Tensor
-        positions = sinusoidal_positions(max_positions, d_model)
+        positions = sinusoidal_positions(max_length, d_model)
         self.register_buffer("positions", positions, persistent=False)
         self.dropout = Dropout(dropout)
-        sizes = (d_model, d_ff, heads, dropout, attention_dropout, norm_placement == "pre", norm)
-        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(*sizes) for _ in range(decoder_layers))
-        final = norm if norm_placement == "pre" else lambda dim: nn.Identity()
-        self.encoder_norm = final(d_model)
-        self.decoder_norm = final(d_model)
+        pre_norm, decoder_norm = norm_placement == "pre", position_wise(norm)
+        sizes = (d_model, d_ff, heads, dropout, attention_dropout, pre_norm)
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes, norm) for _ in range(encoder_layers))
+        self.decoder = nn.ModuleList(
+            DecoderLayer(*sizes, decoder_norm) for _ in range(decoder_layers)
+        )
+        self.encoder_norm = norm(d_model) if pre_norm else None
+        self.decoder_norm = decoder_norm(d_model) if pre_norm else None
+        self.needs_mask = needs_mask(self)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths`."""
@@ -79,20 +81,23 @@ class Transformer(Seq2Seq):
         tokens = torch.arange(src.shape[1], device=src.device) < src_lengths[:, None]
         mask = tokens[:, None, None, :]  # (batch, 1, 1, src_len)
         for layer in self.encoder:
-            x = layer(x, mask)
-        return Memory(self.encoder_norm(x), mask)
+            x = layer(x, mask, tokens)
+        return Memory(x if self.encoder_norm is None else self.encoder_norm(x, tokens), mask)
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         """Returns features (batch, tgt_len, d_model) of `tgt_in` (batch, tgt_len) int64.
 
-        Needs no target padding mask: padding stands at the end, where no real position looks.
+        Attention needs no mask of target padding, which stands at the end, where no real position
+        looks.
         """
         x = self._embed(self.tgt_embedding, tgt_in, start=0)
+        tokens = tgt_in != 0 if self.needs_mask else None  # (batch, tgt_len)
         for layer in self.decoder:
-            x, _ = layer(x, layer.cross_attention.keys_values(memory.features), memory.mask, None)
-        return self.decoder_norm(x)
+            keys_values = layer.cross_attention.keys_values(memory.features)
+            x, _ = layer(x, keys_values, memory.mask, None, tokens)
+        return x if self.decoder_norm is None else self.decoder_norm(x, tokens)
 
-    def output(self) -> tuple[Tensor, None]:
+    def output_layer(self) -> tuple[Tensor, None]:
         """Returns what makes logits of features: the target embedding (vocab, d_model), no bias."""
         return self.tgt_embedding.weight, None
 
@@ -110,31 +115,34 @@ class Transformer(Seq2Seq):
         mask, keys_values = state.memory
         start = 0 if state.past[0] is None else state.past[0][0].shape[2]
         x = self._embed(self.tgt_embedding, tokens[:, None], start)  # (rows, 1, d_model)
+        real = tokens[:, None] != 0 if self.needs_mask else None  # (rows, 1)
         past = []
         for layer, memory, before in zip(self.decoder, keys_values, state.past, strict=True):
-            x, now = layer(x, memory, mask, before, causal=False)
+            x, now = layer(x, memory, mask, before, real, causal=False)
             past.append(now)
-        logits = F.linear(self.decoder_norm(x)[:, 0], *self.output())
-        return logits, state._replace(past=past)
+        if self.decoder_norm is not None:
+            x = self.decoder_norm(x, real)
+        return F.linear(x[:, 0], *self.output_layer()), state._replace(past=past)
 
     def roles(self) -> dict[str, Role]:
         """Returns the role of every weight matrix, by parameter name."""
         roles = {}
-        for name, parameter in self.named_parameters():
-            if "embedding" in name:
-                roles[name] = Role("embeddings")
-            elif parameter.dim() == 2 and "attention" in name:
+        for name, module in outside_norms(self):
+            if isinstance(module, nn.Embedding):
+                roles[f"{name}.weight"] = Role("embeddings")
+            elif isinstance(module, nn.Linear) and "attention" in name:
                 # Joined projections hold whole d_model x d_model matrices one above the other.
-                roles[name] = Role("attention", blocks=parameter.shape[0] // self.d_model)
-            elif parameter.dim() == 2:
-                roles[name] = Role("feed_forward")
+                blocks = module.out_features // self.d_model
+                roles[f"{name}.weight"] = Role("attention", blocks)
+            elif isinstance(module, nn.Linear):
+                roles[f"{name}.weight"] = Role("feed_forward")
         return roles
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor, start: int) -> Tensor:
         end = start + tokens.shape[1]
         if end > len(self.positions):
             raise UserError(
-                f"a sentence of {end} tokens exceeds model.max_positions={len(self.positions)}: "
+                f"a sentence of {end} tokens exceeds max_length={len(self.positions)}: "
                 "raise it, or lower data.max_len."
             )
         x = embedding(tokens) * math.sqrt(self.d_model) + self.positions[start:end]
@@ -144,25 +152,47 @@ class Transformer(Seq2Seq):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each in a normalised residual connection."""
 
-    def __init__(self, d_model, d_ff, heads, dropout, attention_dropout, pre_norm, norm):
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        pre_norm: bool,
+        norm: NormFactory,
+    ):
         super().__init__()
         self.self_attention = SelfAttention(d_model, heads, attention_dropout)
         self.self_residual = Residual(d_model, dropout, pre_norm, norm)
         self.feed_forward = FeedForward(d_model, d_ff, dropout)
         self.feed_forward_residual = Residual(d_model, dropout, pre_norm, norm)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Returns (batch, src_len, d_model); `mask` is (batch, 1, 1, src_len)."""
-        y, _ = self.self_attention(self.self_residual.enter(x), mask)
-        x = self.self_residual.leave(x, y)
-        y = self.feed_forward(self.feed_forward_residual.enter(x))
-        return self.feed_forward_residual.leave(x, y)
+    def forward(self, x: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """Returns (batch, src_len, d_model).
+
+        `tokens` (batch, src_len) says to norms which positions are real, `mask` the same to
+        attention, (batch, 1, 1, src_len).
+        """
+        y, _ = self.self_attention(self.self_residual.enter(x, tokens), mask)
+        x = self.self_residual.leave(x, y, tokens)
+        y = self.feed_forward(self.feed_forward_residual.enter(x, tokens))
+        return self.feed_forward_residual.leave(x, y, tokens)
 
 
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the source and feed-forward, in normalised residuals."""
 
-    def __init__(self, d_model, d_ff, heads, dropout, attention_dropout, pre_norm, norm):
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        pre_norm: bool,
+        norm: NormFactory,
+    ):
         super().__init__()
         self.self_attention = SelfAttention(d_model, heads, attention_dropout)
         self.self_residual = Residual(d_model, dropout, pre_norm, norm)
@@ -171,43 +201,48 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(d_model, d_ff, dropout)
         self.feed_forward_residual = Residual(d_model, dropout, pre_norm, norm)
 
-    def forward(self, x, memory, mask, past, causal=True):
+    def forward(
+        self,
+        x: Tensor,
+        memory: KeysValues,
+        mask: Tensor,
+        past: KeysValues | None,
+        tokens: Tensor | None,
+        causal: bool = True,
+    ) -> tuple[Tensor, KeysValues]:
         """Returns (batch, tgt_len, d_model) and the target's keys and values, `past` included.
 
-        `memory` holds the source's keys and values, `mask` its tokens. `causal` is for whole
-        sentences; a single next token (incremental decoding) may look at everything before it.
-        Several hypotheses of one source are further positions to the attention to it.
+        `memory` holds the source's keys and values, `mask` its tokens. `tokens` (batch, tgt_len)
+        are the target's, for norms that ask. `causal` is for whole sentences; a single next token
+        (incremental decoding) may look at everything before it. Several hypotheses of one source
+        are further positions to the attention to it.
         """
-        y, past = self.self_attention(self.self_residual.enter(x), None, past, causal)
-        x = self.self_residual.leave(x, y)
-        queries = self.cross_residual.enter(x).reshape(len(mask), -1, x.shape[-1])
+        y, now = self.self_attention(self.self_residual.enter(x, tokens), None, past, causal)
+        x = self.self_residual.leave(x, y, tokens)
+        queries = self.cross_residual.enter(x, tokens).reshape(len(mask), -1, x.shape[-1])
         y = self.cross_attention(queries, *memory, mask).view_as(x)
-        x = self.cross_residual.leave(x, y)
-        y = self.feed_forward(self.feed_forward_residual.enter(x))
-        return self.feed_forward_residual.leave(x, y), past
+        x = self.cross_residual.leave(x, y, tokens)
+        y = self.feed_forward(self.feed_forward_residual.enter(x, tokens))
+        return self.feed_forward_residual.leave(x, y, tokens), now
 
 
 class Residual(nn.Module):
     """post: Norm(x + dropout(sublayer(x))); pre: x + dropout(sublayer(Norm(x)))."""
 
-    def __init__(self, d_model: int, dropout: float, pre_norm: bool, norm: Norm):
+    def __init__(self, d_model: int, dropout: float, pre_norm: bool, norm: NormFactory):
         super().__init__()
         self.norm = norm(d_model)
         self.dropout = Dropout(dropout)
         self.pre_norm = pre_norm
 
-    def enter(self, x: Tensor) -> Tensor:
-        """Returns what the sublayer reads."""
-        return self.norm(x) if self.pre_norm else x
+    def enter(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns what the sublayer reads; `mask` (batch, len) says which positions are real."""
+        return self.norm(x, mask) if self.pre_norm else x
 
-    def leave(self, x: Tensor, y: Tensor) -> Tensor:
+    def leave(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Returns the sum of the branch `x` and the sublayer's output `y`, normalised in post."""
         y = self.dropout(y)
-        if self.pre_norm:
-            return x + y
-        # Any module may be a norm; those with a kernel take the sum in it.
-        of_sum = getattr(self.norm, "of_sum", None)
-        return of_sum(x, y) if of_sum else self.norm(x + y)
+        return x + y if self.pre_norm else self.norm.of_sum(x, y, mask)
 
 
 class FeedForward(nn.Sequential):
@@ -228,7 +263,13 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def forward(self, x, mask, past=None, causal=False):
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        past: KeysValues | None = None,
+        causal: bool = False,
+    ) -> tuple[Tensor, KeysValues]:
         """Returns (batch, len, d_model) and the keys and values, those of `past` included."""
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=-1))
         if past is not None:
@@ -247,7 +288,7 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.out = nn.Linear(d_model, d_model)
 
-    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, memory: Tensor) -> KeysValues:
         """Returns keys and values (batch, heads, src_len, d_head) of (batch, src_len, d_model)."""
         k, v = self.key_value(memory).chunk(2, dim=-1)
         return split_heads(k, self.heads), split_heads(v, self.heads)

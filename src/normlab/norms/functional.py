@@ -14,31 +14,31 @@ from torch import Tensor
 
 def layer_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """LayerNorm, Eq. 2-3: (a - mean) / sqrt(var + eps) * gain + bias, the variance over n."""
-    a = _statistics_dtype(x)
+    a = statistics_dtype(x)
     centred = a - a.mean(-1, keepdim=True)
     variance = centred.square().mean(-1, keepdim=True)
-    return _affine(centred * torch.rsqrt(variance + eps), gain, bias).to(x.dtype)
+    return affine(centred * torch.rsqrt(variance + eps), gain, bias).to(x.dtype)
 
 
 def rms_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """RMSNorm, Eq. 4: a / RMS(a) * gain with RMS(a) = sqrt(mean(a^2) + eps)."""
-    a = _statistics_dtype(x)
+    a = statistics_dtype(x)
     mean_square = a.square().mean(-1, keepdim=True)
-    return _affine(a * torch.rsqrt(mean_square + eps), gain, bias).to(x.dtype)
+    return affine(a * torch.rsqrt(mean_square + eps), gain, bias).to(x.dtype)
 
 
 def prms_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float, k: int) -> Tensor:
     """pRMSNorm, section 5: RMSNorm whose RMS is estimated from the first `k` of the n inputs."""
-    a = _statistics_dtype(x)
+    a = statistics_dtype(x)
     mean_square = a[..., :k].square().mean(-1, keepdim=True)
-    return _affine(a * torch.rsqrt(mean_square + eps), gain, bias).to(x.dtype)
+    return affine(a * torch.rsqrt(mean_square + eps), gain, bias).to(x.dtype)
 
 
 def l2_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """L2-Norm, Table 2: a / |a| * gain with |a| = sqrt(sum(a^2) + eps), RMSNorm over sqrt(n)."""
-    a = _statistics_dtype(x)
+    a = statistics_dtype(x)
     square = a.square().sum(-1, keepdim=True)
-    return _affine(a * torch.rsqrt(square + eps), gain, bias).to(x.dtype)
+    return affine(a * torch.rsqrt(square + eps), gain, bias).to(x.dtype)
 
 
 def partial_size(n: int, p: float) -> int:
@@ -50,11 +50,13 @@ def partial_size(n: int, p: float) -> int:
     return math.ceil(round(n * p, 9))
 
 
-def _statistics_dtype(x: Tensor) -> Tensor:
+def statistics_dtype(x: Tensor) -> Tensor:
+    """Returns `x` in the dtype that its statistics are computed in."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _affine(normalised: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
+def affine(normalised: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Returns normalised * gain + bias, each where there is one."""
     if gain is not None:
         normalised = normalised * gain
     return normalised if bias is None else normalised + bias

@@ -12,86 +12,92 @@ The formulas are the same; only speed and the last bits differ. A wall-clock num
 implementation means nothing, so runs record what was used (`implementation`).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.errors import UserError
 from normlab.norms import functional, kernels
+from normlab.norms.base import Norm, observed
 
 
-class _Norm(nn.Module):
-    """What a kernel asks of a norm: parameters, eps, k (the inputs measured, 0: none), `centre`."""
-
-    gain: Tensor | None
-    bias: Tensor | None
-    eps, k, centre = 0.0, 0, False
-
-    def implementation(self, device: torch.device) -> str:
-        """Returns how the norm is computed for inputs on `device`."""
-        raise NotImplementedError
-
-    def in_gru_kernel(self, device: torch.device) -> bool:
-        """Whether `gru_step` may stand for a call of this norm: not while it has hooks."""
-        fits = self.k == 0 or self.implementation(device) == "fused"
-        return fits and device.type == "cpu" and not (self._forward_hooks or kernels.problem("cpu"))
-
-    def gru_step(
-        self,
-        candidate_norm: "_Norm",
-        summed: Tensor,
-        x_gates: Tensor,
-        x_candidate: Tensor,
-        h: Tensor,
-    ) -> Tensor:
-        """Returns the next state of a GRU (kernels/gru.cpp) that has this norm on its gates.
-
-        `summed` is U h + b (rows, 3n), `h` (rows, n); gates (rows, 2n) and candidate (rows, n) of
-        the input side come normalised.
-        """
-        return kernels.operators("cpu").gru(
-            summed, x_gates, x_candidate, h, self.gain, self.bias,
-            candidate_norm.gain, candidate_norm.bias, self.eps, self.k, candidate_norm.k,
-            self.centre,
-        )[0]  # fmt: skip
-
-
-class NoNorm(_Norm):
-    """The identity, as the member "none" of the family; it owns no gain and no bias."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.gain, self.bias = None, None
+class NoNorm(Norm):
+    """The identity, as the member "none" of the family; it owns no weight and no bias."""
 
     def implementation(self, device: torch.device) -> str:
         """Returns "none": nothing is computed."""
         return "none"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def in_gru_kernel(self) -> bool:
+        """Whether nothing but the identity is here, and there is a kernel."""
+        plain = type(self).forward is NoNorm.forward and not observed(self)
+        return plain and kernels.problem("cpu") is None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns `x` itself."""
         return x
 
 
-class _AffineNorm(_Norm):
-    """What the real norms share: checked arguments, gain from 1, bias from 0, choice of `impl`."""
+class AffineNorm(Norm):
+    """A norm by a formula over the last axis, `composed`, with a learned gain and bias.
 
-    def __init__(self, dim: int, eps: float, gain: bool, bias: bool, impl: str):
-        super().__init__()
-        if dim < 1:
-            raise UserError(f"a norm needs dim >= 1, got {dim}.")
+    The gain is the parameter `weight`, from 1, the bias `bias`, from 0, as torch names them. Over
+    other axes the formula sees them flattened, and gain and bias follow along `parameter_axis`.
+    Raises UserError for arguments out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-6,
+        gain: bool = True,
+        bias: bool = False,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, axes=axes, parameter_axis=parameter_axis)
         if eps < 0:
-            raise UserError(f"norm.eps must be >= 0, got {eps}.")
+            raise UserError(f"eps must be >= 0, got {eps}.")
         if impl not in ("auto", *self.implementations):
             known = ", ".join(("auto", *self.implementations))
             raise UserError(
-                f"norm.impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
+                f"impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
             )
-        self.dim, self.eps, self.impl = dim, eps, impl
+        self.over_last_axis = (self.axes, parameter_axis) == ((-1,), -1)
+        if impl not in ("auto", "composed") and not self.over_last_axis:
+            raise UserError(f"impl={impl} is for norms over the last axis: use impl=auto.")
+        self.eps, self.impl = eps, impl
         self.k = dim
-        self.gain = nn.Parameter(torch.ones(dim)) if gain else None
+        self.weight = nn.Parameter(torch.ones(dim)) if gain else None
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
-    implementations: tuple[str, ...] = ("composed",)
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        # A class with a formula of its own has the kernels that it names, not those it inherits.
+        super().__init_subclass__(**arguments)
+        written = vars(cls).keys()
+        if written & {"forward", "composed"} and "implementations" not in written:
+            cls.implementations = ("composed",)
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns `x` normalised over its last axis, times `weight`, plus `bias`, in tensor ops."""
+        raise NotImplementedError
+
+    def native(self, x: Tensor) -> Tensor:
+        """Returns the same by torch's operator."""
+        raise NotImplementedError
+
+    def fused(self, x: Tensor) -> Tensor:
+        """Returns the same by our kernel."""
+        norm = kernels.operators(x.device.type).norm
+        return norm(x, self.weight, self.bias, self.eps, self.k, self.centre)[0]
+
+    def fallback(self, device: torch.device) -> str:
+        """Returns what `auto` takes where there are no fused kernels."""
+        return "composed"
 
     def implementation(self, device: torch.device) -> str:
         """Returns the implementation used for inputs on `device`.
@@ -100,110 +106,176 @@ class _AffineNorm(_Norm):
         """
         if self.impl != "auto":
             if self.impl == "fused" and (why := kernels.problem(device.type, self.dim)):
-                raise UserError(f"norm.impl=fused is not available: {why}; use norm.impl=auto.")
+                raise UserError(f"impl=fused is not available: {why}; use impl=auto.")
             return self.impl
-        fallback = self.fallback(device)
+        if not self.over_last_axis:
+            return "composed"
+        fallback = self.fallback(device) if "native" in self.implementations else "composed"
         # On a GPU torch's own operators are single kernels too, and cost less to call.
         if "fused" not in self.implementations or (device.type, fallback) == ("cuda", "native"):
             return fallback
         return fallback if kernels.problem(device.type, self.dim) else "fused"
 
-    def fallback(self, device: torch.device) -> str:
-        """Returns what `auto` takes where there are no fused kernels."""
-        return "composed"
+    def in_gru_kernel(self) -> bool:
+        """Whether the CPU kernel computes this norm, and nobody watches its calls."""
+        return self.implementation(torch.device("cpu")) == "fused" and not observed(self)
 
-    def fused(self, x: Tensor) -> Tensor:
-        norm = kernels.operators(x.device.type).norm
-        return norm(x, self.gain, self.bias, self.eps, self.k, self.centre)[0]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns `x` normalised; raises RuntimeError, as torch does, if it has not size `dim`."""
+        if not self.over_last_axis:
+            return self._over_axes(x)
+        self._check(x, -1)
+        implementation = self.implementation(x.device)
+        if implementation == "fused":
+            return self.fused(x)
+        if implementation == "native":
+            return self.native(x)
+        return self.composed(x, self.weight, self.bias)
 
-    def of_sum(self, x: Tensor, y: Tensor) -> Tensor:
+    def of_sum(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the norm of x + y, a residual sum; the fused kernel takes the sum too."""
-        fused = x.dtype == y.dtype and self.implementation(x.device) == "fused"
-        if self._forward_hooks or not fused:
-            return self(x + y)
+        alike = x.dtype == y.dtype and x.shape == y.shape
+        if observed(self) or not alike or self.implementation(x.device) != "fused":
+            return self(x + y, mask)
+        self._check(x, -1)
         add_norm = kernels.operators(x.device.type).add_norm
-        return add_norm(x, y, self.gain, self.bias, self.eps, self.k, self.centre)[0]
+        return add_norm(x, y, self.weight, self.bias, self.eps, self.k, self.centre)[0]
 
     def extra_repr(self) -> str:
-        has = f"gain={self.gain is not None}, bias={self.bias is not None}"
+        """Returns what the layer's repr says in its brackets."""
+        has = f"gain={self.weight is not None}, bias={self.bias is not None}"
         return f"{self.dim}, eps={self.eps}, {has}, impl={self.impl}"
 
+    def _check(self, x: Tensor, axis: int) -> None:
+        if x.dim() < -axis or x.shape[axis] != self.dim:
+            raise RuntimeError(
+                f"{type(self).__name__}: x must have size {self.dim} in axis {axis}, "
+                f"got x of shape {tuple(x.shape)}."
+            )
 
-class LayerNorm(_AffineNorm):
+    def _over_axes(self, x: Tensor) -> Tensor:
+        self._check(x, self.parameter_axis)
+        axes = [range(x.dim())[axis] for axis in self.axes]
+        order = [axis for axis in range(x.dim()) if axis not in axes] + axes
+        moved = functional.statistics_dtype(x).permute(order)  # (..., normalised axes)
+        flat = moved.flatten(x.dim() - len(axes))  # (..., n)
+        y = self.composed(flat, None, None).view(moved.shape)
+        y = y.permute([order.index(axis) for axis in range(x.dim())])
+        along = [1] * x.dim()
+        along[self.parameter_axis] = self.dim
+        weight, bias = (None if p is None else p.view(along) for p in (self.weight, self.bias))
+        return functional.affine(y, weight, bias).to(x.dtype)
+
+
+class LayerNorm(AffineNorm):
     """LayerNorm (Eq. 2-3), with gain and bias."""
 
     implementations = ("composed", "native", "fused")
     centre = True
 
-    def __init__(self, dim, eps=1e-6, gain=True, bias=True, impl="auto"):
-        super().__init__(dim, eps, gain, bias, impl)
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-6,
+        gain: bool = True,
+        bias: bool = True,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
 
     def fallback(self, device: torch.device) -> str:
+        """Returns "native": torch has the operator everywhere."""
         return "native"
 
-    def forward(self, x: Tensor) -> Tensor:
-        implementation = self.implementation(x.device)
-        if implementation == "fused":
-            return self.fused(x)
-        if implementation == "native":
-            return _native(F.layer_norm, x, self.gain, self.bias, self.eps)
-        return functional.layer_norm(x, self.gain, self.bias, self.eps)
+    def native(self, x: Tensor) -> Tensor:
+        """Returns torch's layer_norm."""
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = _in_dtype(self.weight, x), _in_dtype(self.bias, x)
+            return F.layer_norm(x, (self.dim,), weight, bias, self.eps)
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.layer_norm(x, weight, bias, self.eps)
 
 
-class RMSNorm(_AffineNorm):
+class RMSNorm(AffineNorm):
     """RMSNorm (Eq. 4), with gain; the paper's has no bias."""
 
     implementations = ("composed", "native", "fused")
 
-    def __init__(self, dim, eps=1e-6, gain=True, bias=False, impl="auto"):
-        super().__init__(dim, eps, gain, bias, impl)
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-6,
+        gain: bool = True,
+        bias: bool = False,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
         if impl == "native" and bias:
             raise UserError(
-                "norm.impl=native cannot be used with norm.bias=true for rmsnorm: "
-                "torch's rms_norm has no bias; choose norm.impl=composed."
+                "impl=native cannot be used with bias=true for RMSNorm: torch's rms_norm has no "
+                "bias; choose impl=composed."
             )
 
     def fallback(self, device: torch.device) -> str:
-        # F.rms_norm is one kernel on CUDA only; on CPU torch composes it, slower than we do.
+        """Returns "native" on CUDA only, where it is one kernel; on a CPU torch composes it."""
         return "native" if device.type == "cuda" and self.bias is None else "composed"
 
-    def forward(self, x: Tensor) -> Tensor:
-        implementation = self.implementation(x.device)
-        if implementation == "fused":
-            return self.fused(x)
-        if implementation == "native":
-            return _native(F.rms_norm, x, self.gain, None, self.eps)
-        return functional.rms_norm(x, self.gain, self.bias, self.eps)
+    def native(self, x: Tensor) -> Tensor:
+        """Returns torch's rms_norm."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.rms_norm(x, (self.dim,), _in_dtype(self.weight, x), self.eps)
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.rms_norm(x, weight, bias, self.eps)
 
 
-class PRMSNorm(_AffineNorm):
-    """pRMSNorm (section 5): RMSNorm estimated from the first k = ceil(dim * p) inputs."""
+class PRMSNorm(AffineNorm):
+    """pRMSNorm (section 5): RMSNorm estimated from the first k = ceil(n * p) of the n inputs."""
 
     implementations = ("composed", "fused")
 
-    def __init__(self, dim, p=0.0625, eps=1e-6, gain=True, bias=False, impl="auto"):
+    def __init__(
+        self,
+        dim: int,
+        p: float = 0.0625,
+        eps: float = 1e-6,
+        gain: bool = True,
+        bias: bool = False,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
         if not 0 < p <= 1:
-            raise UserError(f"norm.p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
-        super().__init__(dim, eps, gain, bias, impl)
+            raise UserError(f"p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
+        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
         self.p, self.k = p, functional.partial_size(dim, p)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.implementation(x.device) == "fused":
-            return self.fused(x)
-        return functional.prms_norm(x, self.gain, self.bias, self.eps, self.k)
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula; over other axes k is a share of their size, not of `dim`."""
+        k = self.k if self.over_last_axis else functional.partial_size(x.shape[-1], self.p)
+        return functional.prms_norm(x, weight, bias, self.eps, k)
 
     def extra_repr(self) -> str:
+        """Returns the same with p and k."""
         return f"{super().extra_repr()}, p={self.p}, k={self.k}"
 
 
-class L2Norm(_AffineNorm):
-    """L2-Norm (Table 2): RMSNorm without the factor sqrt(dim), reported not to work."""
+class L2Norm(AffineNorm):
+    """L2-Norm (Table 2): RMSNorm without the factor sqrt(n), reported not to work."""
 
-    def __init__(self, dim, eps=1e-6, gain=True, bias=False, impl="auto"):
-        super().__init__(dim, eps, gain, bias, impl)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.l2_norm(x, self.gain, self.bias, self.eps)
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.l2_norm(x, weight, bias, self.eps)
 
 
 class WeightNorm(NoNorm):
@@ -231,11 +303,7 @@ class WeightNorm(NoNorm):
         return "native"
 
 
-def _native(op, x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _in_dtype(parameter: Tensor | None, x: Tensor) -> Tensor | None:
     # Outside autocast and with parameters in the input's dtype: torch then takes its fused kernel,
     # and the output keeps the input's dtype as in every other implementation.
-    with torch.autocast(x.device.type, enabled=False):
-        gain = None if gain is None else gain.to(x.dtype)
-        if op is F.rms_norm:
-            return op(x, x.shape[-1:], gain, eps)
-        return op(x, x.shape[-1:], gain, None if bias is None else bias.to(x.dtype), eps)
+    return None if parameter is None else parameter.to(x.dtype)

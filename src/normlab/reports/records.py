@@ -112,8 +112,9 @@ def collect(run_dir: Path, results: Path) -> Path:
     """Copies a finished run into its record and returns that folder.
 
     Where files lay on this machine (data.dir, data.cache_dir) is left out: the hashes in the
-    summary say what they held. Raises UserError for a run that has not ended, that belongs to no
-    experiment, or whose record holds another result.
+    summary say what they held. A run that went on for more steps replaces its record. Raises
+    UserError for a run that has not ended, that belongs to no experiment, or whose record holds
+    another result.
     """
     run = read_record(run_dir)
     if not run.ended:
@@ -122,8 +123,12 @@ def collect(run_dir: Path, results: Path) -> Path:
     if not isinstance(name, str) or not name:
         raise UserError(f"{run_dir} belongs to no experiment: start it with scripts/reproduce.py.")
     folder = records_folder(results, name) / run_dir.name
-    if folder.exists() and read_record(folder).summary != run.summary:
-        raise UserError(f"{folder} holds another result of this run; delete the one that is wrong.")
+    if (folder / "summary.json").exists():
+        there = read_record(folder).summary
+        if there == run.summary:
+            return folder
+        if there["steps"] >= run.summary["steps"]:
+            raise UserError(f"{folder} holds another result of this run; delete the wrong one.")
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     config = {**run.config, "data": dict(run.config.get("data") or {})}
     for key in LOCAL:

@@ -50,8 +50,9 @@ class Selection:
 def select(registration: Registration, records: Sequence[RunRecord]) -> Selection:
     """Returns the table of `registration`: the largest set of records that belong together.
 
-    What does not carry the registration's hash, comes from a tree with uncommitted changes (or an
-    unknown commit) or contradicts the registered settings is set apart first.
+    What does not carry the registration's hash or contradicts its settings is set apart first, and
+    where something is to be decided also what comes from a tree with uncommitted changes, or from
+    one that nobody knows.
     """
     apart = [(run, why) for run in records if (why := _unfit(registration, run))]
     fit = [run for run in records if not _unfit(registration, run)]
@@ -81,7 +82,7 @@ def _unfit(registration: Registration, run: RunRecord) -> str:
     if stored.get("sha256") != registration.sha256:
         return "not started under this registration"
     for found in [run.summary.get("commit"), *(s.get("commit") for s in _segments(run))]:
-        if not found or "+" in found:
+        if registration.hypotheses and (not found or "+" in found):
             return f"commit {commit(found)}"
     if not any(_stands_at(run, arm) for arm in registration.arms()):
         return "no registered arm"
@@ -123,14 +124,9 @@ def _setting(registration: Registration, run: RunRecord) -> str:
         "torch": summary.get("torch"),
         "device": str(summary.get("device")).partition(" ")[0].rstrip(","),
         "segments": sorted({str(s.get("commit")) for s in _segments(run)}),
-        "data": _fingerprints(summary),
+        "data": {"name": summary.get("data"), "contents": summary.get("contents")},
     }
     return json.dumps(flat(shared) | config, sort_keys=True)
-
-
-def _fingerprints(summary: dict[str, Any]) -> dict[str, Any]:
-    data = summary.get("data")
-    return flat(data) if isinstance(data, dict) else {"name": data}
 
 
 def _norms_alike(

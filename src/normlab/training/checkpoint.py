@@ -1,9 +1,11 @@
-"""Checkpoints: written whole or not at all, and found again after a crash."""
+"""Checkpoints: written whole or not at all, verified when read, and found again after a crash."""
 
 import errno
+import hashlib
 import io
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from normlab.errors import UserError
+from normlab.files import sync_directory, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -18,92 +21,148 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """The `checkpoints/` folder of one run.
 
-    `step_<n>.pt` are the last `keep` full training states, `last.pt` is the newest of them under a
-    fixed name, `best.pt` and `average.pt` hold weights only. All are dicts with the weights under
-    `model`, readable with `torch.load(..., weights_only=True)`.
+    `last.pt` is the newest full training state, `step_<n>.pt` are those of the last `keep` regular
+    intervals, `best.pt` and `average.pt` hold weights only. All are dicts with the weights under
+    `model`, readable with `torch.load(..., weights_only=True)`; `sha256` is the hash of all the
+    rest, and `owner` says whose they are (config, data): a checkpoint of another owner is refused.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int = 2, owner: Mapping[str, str] | None = None):
+        self.folder, self.keep, self.owner = folder, keep, dict(owner or {})
 
-    def save_state(self, state: dict[str, Any], step: int) -> None:
-        """Writes the training state of `step`, then drops all but the newest `keep`."""
-        path = self.folder / f"step_{step:08d}.pt"
-        write_whole(path, state)
+    def save_state(self, state: dict[str, Any], step: int, *, regular: bool) -> None:
+        """Writes the training state of `step`; a `regular` one is kept beside the newest.
+
+        Only regular ones count for the average: it must not depend on when a run was interrupted.
+        """
+        if not regular:
+            self._write("last", state)
+            return
+        path = self._write(f"step_{step:08d}", state)
         link = self.folder / "last.pt.tmp"
         link.unlink(missing_ok=True)
         os.link(path, link)  # a second name, not a second copy
         os.replace(link, self.folder / "last.pt")
-        for old in self.steps()[: -self.keep]:
+        for old in self.regular()[: -self.keep]:
             old.unlink()
+        sync_directory(self.folder)
 
     def save_weights(self, name: str, model: dict[str, Tensor], **values: Any) -> None:
         """Writes `<name>.pt`: the weights under `model`, and plain `values` beside them."""
-        write_whole(self.folder / f"{name}.pt", {"model": model, **values})
+        self._write(name, {"model": model, **values})
 
-    def steps(self) -> list[Path]:
-        """Returns the step checkpoints, oldest first."""
+    def regular(self) -> list[Path]:
+        """Returns the checkpoints of regular intervals, oldest first."""
         return sorted(self.folder.glob("step_*.pt"))
 
-    def load_last(self) -> dict[str, Any] | None:
-        """Returns the newest readable training state, or None for a fresh run.
+    def newest_state(self) -> dict[str, Any] | None:
+        """Returns the newest intact training state, or None for a fresh run.
 
         A file that cannot be read (a crashed machine, a full disk) is reported and passed over.
-        Raises UserError when there are states and none is readable.
+        Raises UserError when there are states and none is intact.
         """
-        paths = self.steps()
-        for path in reversed(paths):
+        paths = [p for p in (self.folder / "last.pt",) if p.exists()] + self.regular()[::-1]
+        for path in paths:
             try:
-                return load(path)
+                return self.read(path.stem)
             except UserError as error:
                 log.warning("%s Falling back to the checkpoint before it.", error)
         if paths:
             raise UserError(
-                f"none of the {len(paths)} checkpoints in {self.folder} can be read: "
+                f"none of the {len(paths)} checkpoints in {self.folder} can be used: "
                 "delete the folder to start the run again."
             )
         return None
 
-    def average(self, count: int) -> dict[str, Tensor]:
-        """Returns the mean of the weights of the newest `count` step checkpoints."""
-        paths = self.steps()[-count:]
-        weights = [load(path)["model"] for path in paths]
-        return {
+    def read(self, name: str) -> dict[str, Any]:
+        """Returns `<name>.pt`. Raises UserError if it is missing, damaged or another run's."""
+        path = self.folder / f"{name}.pt"
+        content = read_checkpoint(path)
+        found = content["owner"]
+        if other := [key for key in self.owner if found.get(key) != self.owner[key]]:
+            raise UserError(
+                f"checkpoint {path} belongs to another run: its {' and '.join(other)} "
+                "differ from this directory's."
+            )
+        return content
+
+    def average(self, count: int, last: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+        """Returns the mean of the `count` newest weights, and of how many it is the mean.
+
+        They are those of the regular checkpoints and `last`, the weights at the end of training,
+        when the last step has no regular one.
+        """
+        newest = self.folder / "last.pt"
+        states = [self.read(path.stem)["model"] for path in self.regular()[-count:]]
+        ends_between = not states or not _same_file(newest, self.regular()[-1])
+        weights = [*states, last][-count:] if ends_between else states
+        if len(weights) < count:
+            log.warning("Averaging %d checkpoints, not %d: there are no more.", len(weights), count)
+        mean = {
             name: torch.stack([w[name].double() for w in weights]).mean(0).to(first.dtype)
             if first.is_floating_point()
             else first
             for name, first in weights[-1].items()
         }
+        return mean, len(weights)
+
+    def _write(self, name: str, content: dict[str, Any]) -> Path:
+        path = self.folder / f"{name}.pt"
+        content = {**content, "owner": self.owner}
+        buffer = io.BytesIO()  # in memory first: torch's own writer hides why a disk write failed
+        torch.save({**content, "sha256": digest(content)}, buffer)
+        try:
+            write_bytes(path, buffer.getbuffer())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                size = buffer.getbuffer().nbytes / 2**20
+                raise UserError(
+                    f"no disk space for checkpoint {path} ({size:.0f} MiB): free some and start "
+                    "the same command again, it resumes from the checkpoint before."
+                ) from error
+            raise
+        return path
 
 
-def load(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """Returns the checkpoint at `path`, on CPU; raises UserError if it is missing or damaged."""
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}: has the run reached its first one?")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        expected = content.pop("sha256")
     except Exception as error:  # torch raises many types for a damaged file
-        raise UserError(f"checkpoint {path} is truncated or damaged ({error}).") from error
+        reason = str(error).split("\n")[0]
+        raise UserError(f"checkpoint {path} is truncated or damaged ({reason}).") from error
+    if digest(content) != expected:
+        raise UserError(f"checkpoint {path} is damaged: its content does not match its checksum.")
+    return content
 
 
-def write_whole(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` so that `path` holds either its old bytes or all of the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()  # in memory first: torch's own writer hides why a disk write failed
-    torch.save(content, buffer)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = buffer.getbuffer().nbytes / 2**20
-            raise UserError(
-                f"no disk space for checkpoint {path} ({size:.0f} MiB): free some and start the "
-                "same command again, it resumes from the checkpoint before."
-            ) from error
-        raise
+def digest(content: Any) -> str:
+    """Returns the SHA-256 of nested dicts, lists, tensors and plain values."""
+    found = hashlib.sha256()
+    _feed(found, content)
+    return found.hexdigest()
+
+
+def _feed(into: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu().contiguous()
+        into.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        into.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            into.update(f"{key!r}:".encode())
+            _feed(into, item)
+        into.update(b"}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _feed(into, item)
+        into.update(b"]")
+    else:
+        into.update(f"{value!r};".encode())
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)

@@ -1,4 +1,4 @@
-// What the kernels share: types, rows cut into chunks, calls of other operators.
+// What the kernels share: types, checks, rows cut into chunks, calls of other operators.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -82,8 +82,37 @@ void with_type(at::ScalarType type, const F& f) {
 }
 
 at::ScalarType acc_type(const Tensor& x) {
-  TORCH_CHECK(x.dim() > 0 && x.size(-1) > 0, "a norm needs a last dimension of at least 1");
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// The checks stand before everything that reads memory: a kernel trusts its sizes. They compare
+// integers and build a message only to throw it.
+
+// An input (..., n) with n >= 1.
+void check_input(const char* name, const Tensor& t) {
+  TORCH_CHECK(t.dim() > 0 && t.size(-1) > 0, name, " must be (..., n) with n >= 1, got ",
+              t.sizes());
+  TORCH_CHECK(at::isFloatingType(t.scalar_type()), name, " must have a floating-point dtype, got ",
+              t.scalar_type());
+  TORCH_CHECK(t.device().is_cpu(), name, " must be on cpu, got ", t.device());
+}
+
+// A tensor of the given sizes, floating point on the CPU; of dtype `type` unless it is converted.
+void check_sizes(const char* name, const Tensor& t, at::IntArrayRef sizes,
+                 std::optional<at::ScalarType> type = std::nullopt) {
+  TORCH_CHECK(t.sizes() == sizes, name, " must be ", sizes, ", got ", t.sizes());
+  TORCH_CHECK(type ? t.scalar_type() == *type : at::isFloatingType(t.scalar_type()), name,
+              " must have ", type ? at::toString(*type) : "a floating-point dtype", ", got ",
+              t.scalar_type());
+  TORCH_CHECK(t.device().is_cpu(), name, " must be on cpu, got ", t.device());
+}
+
+void check_sizes(const char* name, const OptTensor& t, at::IntArrayRef sizes) {
+  if (t) check_sizes(name, *t, sizes);
+}
+
+void check_k(const char* name, int64_t k, int64_t least, int64_t n) {
+  TORCH_CHECK(least <= k && k <= n, name, " must lie in ", least, " ... ", n, ", got ", k);
 }
 
 Tensor gain_or_ones(const OptTensor& gain, int64_t n, at::ScalarType type) {

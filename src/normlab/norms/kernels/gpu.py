@@ -1,4 +1,4 @@
-"""LayerNorm, RMSNorm and pRMSNorm on a GPU in Triton: the operators of cpu.cpp, its formulas.
+"""LayerNorm, RMSNorm and pRMSNorm on a GPU in Triton: the operators of norms.cpp, its formulas.
 
 Forward reads x once and saves the reciprocal root (LayerNorm: and the mean) of each row. Backward
 reads x and dy once; every program sums the gain gradients of its own rows, and the programs' sums
@@ -21,12 +21,27 @@ PROGRAMS_PER_PROCESSOR = 4  # of the backward pass: each has its own sums of gai
 
 
 @triton.jit
-def _forward_kernel(
-    x_ptr, residual_ptr, sum_ptr, y_ptr, gain_ptr, bias_ptr, r_ptr, mean_ptr,
-    rows, n, k, eps,
-    ADD: tl.constexpr, GAIN: tl.constexpr, BIAS: tl.constexpr, CENTRE: tl.constexpr,
-    ACC: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+def _forward_kernel(  # type: ignore[no-untyped-def]
+    x_ptr,
+    residual_ptr,
+    sum_ptr,
+    y_ptr,
+    gain_ptr,
+    bias_ptr,
+    r_ptr,
+    mean_ptr,
+    rows,
+    n,
+    k,
+    eps,
+    ADD: tl.constexpr,
+    GAIN: tl.constexpr,
+    BIAS: tl.constexpr,
+    CENTRE: tl.constexpr,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, WIDTH)
     inside = (row < rows)[:, None] & (column < n)[None, :]
@@ -53,12 +68,26 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
-    dy_ptr, x_ptr, gain_ptr, r_ptr, mean_ptr, dx_ptr, dgain_ptr, dbias_ptr,
-    rows, n, k, tiles,
-    GAIN: tl.constexpr, BIAS: tl.constexpr, CENTRE: tl.constexpr,
-    ACC: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-):  # fmt: skip
+def _backward_kernel(  # type: ignore[no-untyped-def]
+    dy_ptr,
+    x_ptr,
+    gain_ptr,
+    r_ptr,
+    mean_ptr,
+    dx_ptr,
+    dgain_ptr,
+    dbias_ptr,
+    rows,
+    n,
+    k,
+    tiles,
+    GAIN: tl.constexpr,
+    BIAS: tl.constexpr,
+    CENTRE: tl.constexpr,
+    ACC: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
     program = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     gain = tl.full((WIDTH,), 1.0, ACC)
@@ -93,7 +122,7 @@ def _backward_kernel(
 def _tile(n: int, backward: bool) -> dict[str, Any]:
     """Returns the rows and the padded width a program works on, and its warps."""
     if n > MAX_WIDTH:
-        raise ValueError(f"the fused GPU norms take rows of at most {MAX_WIDTH} inputs, not {n}")
+        raise RuntimeError(f"the fused GPU norms take rows of at most {MAX_WIDTH} inputs, not {n}")
     width = triton.next_power_of_2(n)
     tile = TILE // 2 if backward else TILE  # backward holds two of them, x and dy
     warps = 4 if width <= 2048 else 8 if width <= 8192 else 16
@@ -105,9 +134,17 @@ def _acc(x: Tensor) -> Any:
 
 
 def _run_forward(
-    x: Tensor, residual: Tensor | None, gain: Tensor | None, bias: Tensor | None,
-    eps: float, k: int, centre: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    residual: Tensor | None,
+    gain: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    k: int,
+    centre: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    meta.check(x, gain, bias, k)
+    if residual is not None:
+        meta.check_tensor("residual", residual, x.shape, x, x.dtype)
     x = x.contiguous()
     y, statistics = torch.empty_like(x), meta.statistics(x, centre)
     total = x if residual is None else torch.empty_like(x)
@@ -116,12 +153,25 @@ def _run_forward(
     r, mean = statistics if centre else (statistics, statistics)
     if rows:
         _forward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            x, x if residual is None else residual.contiguous(), total, y,
-            x if gain is None else gain.contiguous(), x if bias is None else bias.contiguous(),
-            r, mean, rows, n, k, eps,
-            ADD=residual is not None, GAIN=gain is not None, BIAS=bias is not None, CENTRE=centre,
-            ACC=_acc(x), **tile,
-        )  # fmt: skip
+            x,
+            x if residual is None else residual.contiguous(),
+            total,
+            y,
+            x if gain is None else gain.contiguous(),
+            x if bias is None else bias.contiguous(),
+            r,
+            mean,
+            rows,
+            n,
+            k,
+            eps,
+            ADD=residual is not None,
+            GAIN=gain is not None,
+            BIAS=bias is not None,
+            CENTRE=centre,
+            ACC=_acc(x),
+            **tile,
+        )
     return y, total, statistics
 
 
@@ -136,22 +186,36 @@ def norm(
 
 @torch.library.custom_op("normlab_triton::add_norm", mutates_args=())
 def add_norm(
-    x: Tensor, residual: Tensor, gain: Tensor | None, bias: Tensor | None,
-    eps: float, k: int, centre: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    residual: Tensor,
+    gain: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    k: int,
+    centre: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """x, residual (..., n) -> y = norm(x + residual), the sum, statistics."""
     return _run_forward(x, residual, gain, bias, eps, k, centre)
 
 
 @torch.library.custom_op("normlab_triton::norm_backward", mutates_args=())
 def norm_backward(
-    dy: Tensor, x: Tensor, gain: Tensor | None, statistics: Tensor,
-    k: int, centre: bool, has_bias: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    dy: Tensor,
+    x: Tensor,
+    gain: Tensor | None,
+    statistics: Tensor,
+    k: int,
+    centre: bool,
+    has_bias: bool,
+) -> tuple[Tensor, Tensor]:
     """-> dx like x; the gradients of gain (n,), or of gain and bias (2, n)."""
-    dy, x = dy.contiguous(), x.contiguous()
+    meta.check(x, gain, None, k)
+    meta.check_tensor("dy", dy, x.shape, x, x.dtype)
     n = x.shape[-1]
     rows, tile = x.numel() // n, _tile(n, backward=True)
+    shape = (2, rows) if centre else (rows,)
+    meta.check_tensor("statistics", statistics, shape, x, meta.accumulation_dtype(x))
+    dy, x, statistics = dy.contiguous(), x.contiguous(), statistics.contiguous()
     count = triton.cdiv(rows, tile["ROWS"])
     tiles = max(1, triton.cdiv(count, _programs(x.device)))
     programs = triton.cdiv(count, tiles)
@@ -160,10 +224,24 @@ def norm_backward(
     r, mean = statistics if centre else (statistics, statistics)
     if rows:
         _backward_kernel[(programs,)](
-            dy, x, x if gain is None else gain.contiguous(), r, mean, dx, partial[0], partial[-1],
-            rows, n, k, tiles,
-            GAIN=gain is not None, BIAS=has_bias, CENTRE=centre, ACC=_acc(x), **tile,
-        )  # fmt: skip
+            dy,
+            x,
+            x if gain is None else gain.contiguous(),
+            r,
+            mean,
+            dx,
+            partial[0],
+            partial[-1],
+            rows,
+            n,
+            k,
+            tiles,
+            GAIN=gain is not None,
+            BIAS=has_bias,
+            CENTRE=centre,
+            ACC=_acc(x),
+            **tile,
+        )
     sums = partial.sum(1)
     return dx, sums if has_bias else sums[0]
 
@@ -180,23 +258,31 @@ add_norm.register_fake(meta.add_norm)
 norm_backward.register_fake(meta.norm_backward)
 
 
-def _save(ctx, x, gain, bias, statistics, k, centre):
+def _save(
+    ctx: Any,
+    x: Tensor,
+    gain: Tensor | None,
+    bias: Tensor | None,
+    statistics: Tensor,
+    k: int,
+    centre: bool,
+) -> None:
     ctx.save_for_backward(x, gain, bias, statistics)
     ctx.k, ctx.centre = k, centre
     ctx.set_materialize_grads(False)
 
 
-def _setup_norm(ctx, inputs, output):
+def _setup_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, gain, bias, _, k, centre = inputs
     _save(ctx, x, gain, bias, output[1], k, centre)
 
 
-def _setup_add_norm(ctx, inputs, output):
+def _setup_add_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, _, gain, bias, _, k, centre = inputs
     _save(ctx, output[1], gain, bias, output[2], k, centre)
 
 
-def _gradients(ctx, dy: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def _gradients(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Returns the gradients of x, gain and bias; `dy` is None when only the sum was used."""
     if dy is None:
         return None, None, None
@@ -206,11 +292,13 @@ def _gradients(ctx, dy: Tensor | None) -> tuple[Tensor | None, Tensor | None, Te
     return dx, None if gain is None else dgain.to(gain.dtype), dbias
 
 
-def _norm_gradients(ctx, dy, _):
+def _norm_gradients(ctx: Any, dy: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     return (*_gradients(ctx, dy), None, None, None)
 
 
-def _add_norm_gradients(ctx, dy, dsum, _):
+def _add_norm_gradients(
+    ctx: Any, dy: Tensor | None, dsum: Tensor | None, _: None
+) -> tuple[Tensor | None, ...]:
     # The sum feeds the norm and, in a pre-norm network, the residual branch.
     dx, dgain, dbias = _gradients(ctx, dy)
     if dx is None:
@@ -220,8 +308,8 @@ def _add_norm_gradients(ctx, dy, dsum, _):
     return dx, dx, dgain, dbias, None, None, None
 
 
-def _refuse(ctx, *_):
-    raise RuntimeError("fused norms have no second derivative: choose norm.impl=composed.")
+def _refuse(ctx: Any, *_: Tensor) -> None:
+    raise RuntimeError("fused norms have no second derivative: choose impl=composed.")
 
 
 norm.register_autograd(_norm_gradients, setup_context=_setup_norm)

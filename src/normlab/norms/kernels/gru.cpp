@@ -111,15 +111,25 @@ struct Setup {
 
   Setup(const Tensor& s, const OptTensor& gain_g, const OptTensor& bias_g, const OptTensor& gain_c,
         const OptTensor& bias_c, double eps, int64_t k_g, int64_t k_c, bool centre)
-      : rows(s.size(0)), n(s.size(1) / 3), k_g(k_g), k_c(k_c), centre(centre), eps(eps) {
-    TORCH_CHECK(s.dim() == 2 && s.size(1) == 3 * n, "s must be (rows, 3 n)");
-    TORCH_CHECK(0 <= k_g && k_g <= 2 * n && 0 <= k_c && k_c <= n, "k must lie in 0 ... inputs");
+      : rows(checked(s).size(0)), n(s.size(1) / 3), k_g(k_g), k_c(k_c), centre(centre), eps(eps) {
+    check_k("gates_k", k_g, 0, 2 * n);
+    check_k("candidate_k", k_c, 0, n);
+    check_sizes("gates_gain", gain_g, {2 * n});
+    check_sizes("gates_bias", bias_g, {2 * n});
+    check_sizes("candidate_gain", gain_c, {n});
+    check_sizes("candidate_bias", bias_c, {n});
+    TORCH_CHECK(bias_g.has_value() == bias_c.has_value(), "both norms have a bias, or none has");
     const auto type = acc_type(s);
     this->gain_g = gain_or_ones(gain_g, 2 * n, type);
     this->gain_c = gain_or_ones(gain_c, n, type);
-    TORCH_CHECK(bias_g.has_value() == bias_c.has_value(), "both norms have a bias, or none has");
     if (bias_g) this->bias_g = bias_g->to(type).contiguous();
     if (bias_c) this->bias_c = bias_c->to(type).contiguous();
+  }
+
+  static const Tensor& checked(const Tensor& s) {
+    check_input("s", s);
+    TORCH_CHECK(s.dim() == 2 && s.size(1) % 3 == 0, "s must be (rows, 3 n), got ", s.sizes());
+    return s;
   }
 
   template <typename A>
@@ -144,9 +154,9 @@ std::tuple<Tensor, Tensor, Tensor> gru(const Tensor& s_, const Tensor& x_g_, con
   const Setup setup(s_, gain_g, bias_g, gain_c, bias_c, eps, k_g, k_c, centre);
   const auto type = acc_type(s_);
   const int64_t rows = setup.rows, n = setup.n;
-  TORCH_CHECK(x_g_.sizes() == at::IntArrayRef({rows, 2 * n}) && x_c_.sizes() == h_.sizes() &&
-                  h_.sizes() == at::IntArrayRef({rows, n}),
-              "x_g, x_c and h must be (rows, 2 n), (rows, n) and (rows, n)");
+  check_sizes("x_gates", x_g_, {rows, 2 * n});
+  check_sizes("x_candidate", x_c_, {rows, n});
+  check_sizes("h", h_, {rows, n});
   const Tensor s = s_.contiguous(), h = h_.to(type).contiguous();
   const Tensor x_g = x_g_.to(s.scalar_type()).contiguous();
   const Tensor x_c = x_c_.to(s.scalar_type()).contiguous();
@@ -186,13 +196,18 @@ std::tuple<Tensor, Tensor, Tensor> gru(const Tensor& s_, const Tensor& x_g_, con
 
 // -> gradients of s, x_g, x_c, h; of the gains (3n,), or of gains and biases (2, 3n)
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> gru_backward(
-    const Tensor& d_, const Tensor& s_, const Tensor& h_, const Tensor& acts,
-    const Tensor& statistics, const OptTensor& gain_g, const OptTensor& bias_g,
+    const Tensor& d_, const Tensor& s_, const Tensor& h_, const Tensor& acts_,
+    const Tensor& statistics_, const OptTensor& gain_g, const OptTensor& bias_g,
     const OptTensor& gain_c, const OptTensor& bias_c, int64_t k_g, int64_t k_c, bool centre) {
   const Setup setup(s_, gain_g, bias_g, gain_c, bias_c, 0, k_g, k_c, centre);
   const auto type = acc_type(s_);
   const int64_t rows = setup.rows, n = setup.n, chunks = gru_chunks(rows, n);
   const bool has_bias = bias_g.has_value();
+  check_sizes("d", d_, {rows, n});
+  check_sizes("h", h_, {rows, n});
+  check_sizes("acts", acts_, {rows, 3 * n}, type);
+  check_sizes("statistics", statistics_, {4, rows}, type);
+  const Tensor acts = acts_.contiguous(), statistics = statistics_.contiguous();
   const Tensor d = d_.to(type).contiguous(), s = s_.contiguous(), h = h_.to(type).contiguous();
   Tensor ds = at::empty_like(s), dx_g = at::empty({rows, 2 * n}, s.options());
   Tensor dx_c = at::empty({rows, n}, s.options()), dh = at::empty_like(h);

@@ -181,6 +181,14 @@ void backward_rows(const Backward& b, const std::vector<A>& first_k, int64_t chu
   }
 }
 
+void check_arguments(const Tensor& x, const OptTensor& gain, const OptTensor& bias, int64_t k) {
+  check_input("x", x);
+  const int64_t n = x.size(-1);
+  check_sizes("gain", gain, {n});
+  check_sizes("bias", bias, {n});
+  check_k("k", k, 1, n);
+}
+
 // Fills y and returns the statistics: r (rows,), or r and mean (2, rows) with `centre`.
 template <bool kAdd>
 Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, const Tensor& y,
@@ -188,7 +196,6 @@ Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, c
                    bool centre) {
   const auto type = acc_type(x);
   const int64_t n = x.size(-1), rows = x.numel() / n;
-  TORCH_CHECK(0 < k && k <= n, "k must lie in 1 ... ", n, ", got ", k);
   Tensor statistics = centre ? at::empty({2, rows}, x.options().dtype(type))
                              : at::empty({rows}, x.options().dtype(type));
   const Tensor g = gain_or_ones(gain, n, type);
@@ -214,6 +221,7 @@ Tensor run_forward(const Tensor& x, const Tensor& residual, const Tensor& sum, c
 // x (..., n) -> y like x, statistics (rows,) or (2, rows)
 std::tuple<Tensor, Tensor> norm(const Tensor& x_, const OptTensor& gain, const OptTensor& bias,
                                 double eps, int64_t k, bool centre) {
+  check_arguments(x_, gain, bias, k);
   const Tensor x = x_.contiguous(), none;
   Tensor y = at::empty_like(x);
   Tensor statistics = run_forward<false>(x, none, none, y, gain, bias, eps, k, centre);
@@ -224,8 +232,8 @@ std::tuple<Tensor, Tensor> norm(const Tensor& x_, const OptTensor& gain, const O
 std::tuple<Tensor, Tensor, Tensor> add_norm(const Tensor& x_, const Tensor& residual_,
                                             const OptTensor& gain, const OptTensor& bias,
                                             double eps, int64_t k, bool centre) {
-  TORCH_CHECK(x_.sizes() == residual_.sizes() && x_.scalar_type() == residual_.scalar_type(),
-              "x and residual must have one shape and dtype");
+  check_arguments(x_, gain, bias, k);
+  check_sizes("residual", residual_, x_.sizes(), x_.scalar_type());
   const Tensor x = x_.contiguous(), residual = residual_.contiguous();
   Tensor sum = at::empty_like(x), y = at::empty_like(x);
   Tensor statistics = run_forward<true>(x, residual, sum, y, gain, bias, eps, k, centre);
@@ -234,11 +242,15 @@ std::tuple<Tensor, Tensor, Tensor> add_norm(const Tensor& x_, const Tensor& resi
 
 // -> dx like x; the gradients of gain (n,), or of gain and bias (2, n), in the statistics' dtype
 std::tuple<Tensor, Tensor> norm_backward(const Tensor& dy_, const Tensor& x_,
-                                         const OptTensor& gain, const Tensor& statistics,
+                                         const OptTensor& gain, const Tensor& statistics_,
                                          int64_t k, bool centre, bool has_bias) {
-  const Tensor dy = dy_.contiguous(), x = x_.contiguous();
-  const auto type = acc_type(x);
-  const int64_t n = x.size(-1), rows = x.numel() / n, chunks = chunk_count(rows, n);
+  check_arguments(x_, gain, {}, k);
+  check_sizes("dy", dy_, x_.sizes(), x_.scalar_type());
+  const auto type = acc_type(x_);
+  const int64_t n = x_.size(-1), rows = x_.numel() / n, chunks = chunk_count(rows, n);
+  if (centre) check_sizes("statistics", statistics_, {2, rows}, type);
+  else check_sizes("statistics", statistics_, {rows}, type);
+  const Tensor dy = dy_.contiguous(), x = x_.contiguous(), statistics = statistics_.contiguous();
   const Tensor g = gain_or_ones(gain, n, type);
   Tensor dx = at::empty_like(x);
   Tensor partial = at::zeros({has_bias ? 2 * chunks : chunks, n}, statistics.options());
@@ -327,7 +339,7 @@ struct NormBackward : torch::autograd::Function<NormBackward> {
   }
   static Variables backward(Context*, Variables) {
     TORCH_CHECK_NOT_IMPLEMENTED(
-        false, "fused norms have no second derivative: choose norm.impl=composed.");
+        false, "fused norms have no second derivative: choose impl=composed.");
   }
 };
 

@@ -1,0 +1,55 @@
+"""How long finished models take to translate a test set."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normlab.benchmarks.timing import CONTROL, interleave
+from normlab.errors import UserError
+from normlab.runs import build
+from normlab.runs.loaded import load_run, load_translator
+from normlab.tasks.translation.task import Translation
+
+
+def benchmark(
+    run_dirs: list[str], beams: list[int], sentences: int, blocks: int, device: torch.device
+) -> dict[str, Any]:
+    """Returns a record per beam of the runs' translation of the first `sentences` of a test set.
+
+    The sentences are those that the first run was tested on.
+    """
+    translators = {
+        Path(folder).name: load_translator(folder, device=device.type) for folder in run_dirs
+    }
+    source = first_test_sources(Path(run_dirs[0]))[:sentences]
+    records = []
+    for beam in beams:
+        variants: dict[str, Any] = {
+            name: partial(translator, source, beam=beam) for name, translator in translators.items()
+        }
+        variants[CONTROL] = variants[next(iter(translators))]
+        records.append(
+            {
+                "title": f"beam {beam}, {len(source)} sentences",
+                "baseline": next(iter(translators)),
+                "work": {"count": len(source), "of": "sentences"},
+                "times": interleave(variants, blocks, device, warmup=1),
+            }
+        )
+    return {
+        "name": "decode",
+        "title": "Translation of a test set",
+        "records": records,
+        "notes": [],
+    }
+
+
+def first_test_sources(run_dir: Path) -> list[str]:
+    """Returns the source sentences of the first test set of the run in `run_dir`."""
+
+    task = build.build_task(load_run(run_dir, device="cpu").config)
+    if not isinstance(task, Translation):
+        raise UserError(f"{run_dir} holds no translation model.")
+    return list(next(iter(task.corpus.test.values())).src)

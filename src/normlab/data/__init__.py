@@ -1,1 +1,0 @@
-"""Sentence pairs, subwords and batches: everything between text files and tensors."""

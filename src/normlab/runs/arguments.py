@@ -1,0 +1,122 @@
+"""Where a config meets a constructor: names and types are checked against its signature."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from normlab.errors import UserError
+
+CONF = Path(__file__).parents[3] / "conf"  # a checkout; an installed package brings its own
+
+
+def kind_of(group: str, node: Mapping[str, Any], trusted: Collection[str] | None = None) -> Any:
+    """Returns the class or function that `node["_target_"]` names.
+
+    With `trusted`, a list of import paths, only those and what the files of conf/<group> name are
+    imported: a config that was stored is data, and must not run what it likes.
+    Raises UserError when there is no such thing or it is not trusted.
+    """
+    path = node.get("_target_")
+    if not isinstance(path, str):
+        raise UserError(f"{group}._target_ is missing: choose an option of conf/{group}.")
+    if trusted is not None and path not in trusted and path not in known_targets(group):
+        raise UserError(
+            f"{group}._target_={path} is none of normlab's own: if you trust it, name it with "
+            f"--trust {path}."
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{group}._target_={path} cannot be imported ({error}).") from error
+
+
+@cache
+def known_targets(group: str) -> frozenset[str]:
+    """Returns the targets that the files of conf/<group> name."""
+    files = [yaml.safe_load(p.read_text("utf-8")) for p in (CONF / group).glob("*.yaml")]
+    nodes = [data.get(group, data) for data in files]  # a global package nests its group
+    return frozenset(node["_target_"] for node in nodes if "_target_" in node)
+
+
+def check_arguments(
+    group: str,
+    kind: Callable,
+    arguments: Mapping[str, Any],
+    given: Collection[str] = (),
+    also: Collection[str] = (),
+) -> dict[str, Any]:
+    """Returns `arguments` for `kind` with the types of its signature; `given` come from elsewhere.
+
+    `also` are keys of the group that something else takes, for the list in an error.
+
+    Raises UserError naming the key (`group.argument`) that is unknown, missing or of a wrong type
+    or range.
+    """
+    model = _model_of(kind, tuple(sorted(given)))
+    try:
+        checked = model.model_validate(dict(arguments))
+    except ValidationError as error:
+        raise UserError(sentence(error, f"{group}.", [*model.model_fields, *also])) from None
+    return {name: getattr(checked, name) for name in arguments}
+
+
+@contextmanager
+def keys_of(group: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Turns the arguments that a UserError inside names into keys: `eps=` into `norm.eps=`."""
+    try:
+        yield
+    except UserError as error:
+        if not arguments:
+            raise
+        names = "|".join(map(re.escape, arguments))
+        text = re.sub(rf"(?<![\w.])({names})(?==| must\b)", rf"{group}.\1", str(error))
+        raise UserError(text) from error
+
+
+def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = ()) -> str:
+    """Returns the first problem that pydantic found as one sentence naming the key and the fix."""
+    problem = error.errors()[0]
+    # Positions in a list and the branches of a union are no part of a key's name.
+    path = [str(part) for part in problem["loc"] if isinstance(part, str) and part.isidentifier()]
+    key = prefix + ".".join(path)
+    value = problem.get("input")
+    match problem["type"]:
+        case "extra_forbidden":
+            listed = f": {prefix.rstrip('.')} has {', '.join(known)}" if known else ""
+            return f"{key} is no key of the config{listed}."
+        case "missing":
+            return f"no value for {key}: give one, as in `{key}=...`."
+        case "value_error":
+            return f"{problem['ctx']['error']}."
+        case "greater_than_equal":
+            return f"{key} must be >= {problem['ctx']['ge']}, got {value}."
+        case "greater_than":
+            return f"{key} must be > {problem['ctx']['gt']}, got {value}."
+        case "less_than":
+            return f"{key} must be below {problem['ctx']['lt']}, got {value}."
+        case "literal_error":
+            choices = problem["ctx"]["expected"].replace("'", "")
+            return f"{key}={value} is unknown: use {choices}."
+    expected = problem["msg"].removeprefix("Input should be ")
+    return f"{key}={value} is wrong: it must be {expected[:1].lower()}{expected[1:]}."
+
+
+@cache
+def _model_of(kind: Callable, given: tuple[str, ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(kind, eval_str=True).parameters.items():
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        type_ = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields[name] = (type_, ... if parameter.default is parameter.empty else parameter.default)
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    return create_model(getattr(kind, "__name__", "arguments"), __config__=config, **fields)

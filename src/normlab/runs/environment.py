@@ -1,0 +1,59 @@
+"""Where a run runs: code version, device, threads."""
+
+import os
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normlab.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def code_version() -> str | None:
+    """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
+    here = Path(__file__).parent
+    try:
+        git = partial(
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+        outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
+        status = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", outputs]
+        changed = git(status).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets the number of CPU threads; None leaves torch's own."""
+    import torch
+
+    if threads is None:
+        return
+    if threads > (most := 8 * (os.cpu_count() or 1)):
+        raise UserError(f"trainer.threads={threads} is more than {most}, 8 per core: lower it.")
+    torch.set_num_threads(threads)
+
+
+def device_of(name: str) -> "torch.device":
+    """Returns the device that `auto`, `cpu` or `cuda` means; raises UserError without a GPU."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("trainer.device=cuda, but torch sees no GPU: use trainer.device=cpu.")
+    return torch.device(name)
+
+
+def device_name(device: "torch.device") -> str:
+    """Returns the device as a reader would name it: the GPU's model, or the CPU and its threads."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,249 @@
+"""One job of train.py, in order: config, directory, task, model, training, test, summary.
+
+Heavy imports stand inside the functions that need them, so that a mistake in the config is
+answered in about a second.
+"""
+
+import errno
+import logging
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from normlab import registration
+from normlab.errors import UserError
+from normlab.files import write_json
+from normlab.runs.assemble import assemble
+from normlab.runs.config import Config, check
+from normlab.runs.directory import RunDirectory, open_directory
+from normlab.runs.environment import code_version
+from normlab.runs.identity import limits
+from normlab.training.signals import Interrupted
+
+if TYPE_CHECKING:
+    from normlab.tasks.task import Task
+    from normlab.training.progress import Progress
+    from normlab.training.tracking import Dashboard
+
+log = logging.getLogger(__name__)
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
+
+
+def main(cfg: DictConfig) -> None:
+    """Runs one job of train.py; its result is `summary.json` in the run directory.
+
+    A mistake of the user ends a single run with one sentence and exit code 2. In a multirun it is
+    raised, so that Hydra marks the job as failed and the others run. Divergence is a result.
+    """
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
+    except UserError as error:
+        log.error("%s", error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        sys.exit(2)
+    if summary["status"] == "interrupted":
+        sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should
+
+
+def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+    """Trains, evaluates and tests what `cfg` describes in `run_dir`; returns the summary.
+
+    Resumes what stands there, and returns at once when it is complete. On any exception the
+    summary says `failed` and the log holds the traceback before it goes on.
+    """
+    try:
+        with open_directory(run_dir) as directory:
+            return _run(cfg, directory, overrides)
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
+        if error.errno in FORBIDDEN:
+            raise UserError(f"cannot write to {run_dir} ({error.strerror}).") from error
+        raise
+
+
+def _run(cfg: DictConfig, directory: RunDirectory, overrides: list[str]) -> dict[str, Any]:
+    try:
+        config = check(cfg)
+    except UserError as error:
+        if not directory.has_progress():
+            write_json(directory.summary, {"status": "failed", "error": f"UserError: {error}"})
+        raise
+    plain = config.plain()
+    directory.claim(plain)
+    if (done := directory.finished(plain)) is not None:
+        status, steps = done["status"], done["steps"]
+        log.info("This run is complete (%s after %s steps).", status, steps)
+        log.info("Delete %s to repeat it.", directory.path)
+        return done
+    directory.record(plain, overrides)
+    summary = _head(config)
+    try:
+        # What stands here until the end is true also of a process that is killed.
+        write_json(directory.summary, summary | {"status": "interrupted"})
+        _train_and_test(config, directory, summary)
+    except BaseException as error:
+        summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
+            summary["status"] = "interrupted"
+        elif not isinstance(error, UserError) and getattr(error, "errno", None) not in (
+            FULL | FORBIDDEN
+        ):
+            log.exception("The run failed.")
+        raise
+    finally:
+        write_json(directory.summary, summary)
+    return summary
+
+
+def _head(config: Config) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "task": config.names.task,
+        "norm": config.names.norm,
+        "norm_impl": None,
+        "init_mean": config.init_mean,
+        "model": config.names.model,
+        "data": config.names.data,
+        "seed": config.seed,
+        "precision": config.trainer.precision,
+        "compile": config.trainer.compile,
+        "steps": 0,
+        "limits": limits(config.plain()),
+        "commit": code_version(),
+        "registration": _registration(config),
+    }
+
+
+def _registration(config: Config) -> dict[str, str] | None:
+    name = config.names.experiment
+    if name is None:
+        return None
+    return {"experiment": name, "sha256": registration.digest(Path("experiments"), name)}
+
+
+def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, Any]) -> None:
+    parts = assemble(config, directory)
+    task = parts.task
+    summary |= parts.description
+    log.info(
+        "%s: %s parameters, norm %s (%s), on %s.",
+        config.names.model,
+        f"{summary['parameters']:,}",
+        config.names.norm,
+        summary["norm_impl"],
+        summary["device"],
+    )
+
+    from normlab.training.console import Console
+    from normlab.training.loop import Trainer
+    from normlab.training.signals import interrupts
+    from normlab.training.tracking import Tracker, keep_lines
+
+    checkpoints = parts.checkpoints
+    state = checkpoints.newest_state()
+    keep_lines(directory.metrics, 0 if state is None else state["lines"])
+    with (
+        interrupts() as interrupted,
+        _dashboard(config, directory, summary) as dashboard,
+        Tracker(directory.metrics, dashboard) as tracker,
+        Console(config.trainer.max_steps, task.metric.key) as console,
+    ):
+        trainer = Trainer(
+            parts.model,
+            parts.objective,
+            parts.optimizer,
+            parts.learning_rate,
+            task.batches,
+            parts.evaluate,
+            task.metric,
+            config.trainer,
+            tracker,
+            checkpoints,
+            parts.device,
+            parts.environment,
+            console,
+        )
+        progress = trainer.train(state, interrupted)
+        summary |= _result(task, progress)
+        if progress.status == "completed":
+            try:
+                with interrupted.at_once():
+                    summary |= parts.test(directory, config.trainer.average)
+            except Interrupted:
+                summary["status"] = "interrupted"
+        elif progress.status == "diverged":
+            log.warning("Diverged: first non-finite value at step %d.", progress.diverged_at)
+            summary["test"] = {name: {task.result: task.metric.worst} for name in task.test_sets}
+        if tests := summary.get("test"):
+            metrics = {f"test/{name}/{task.result}": t[task.result] for name, t in tests.items()}
+            metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
+            tracker.log(progress.step, progress.seconds, metrics)
+        tracker.finish(summary)
+    log.info("%s", _in_words(task, summary, directory.path))
+
+
+def _result(task: "Task", progress: "Progress") -> dict[str, Any]:
+    from normlab.training.progress import public, speed
+
+    diverged = progress.status == "diverged"
+    return {
+        "status": progress.status,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "training_seconds": progress.seconds,
+        "best_dev": {
+            "value": task.metric.worst if diverged else progress.best,
+            "metric": task.metric.key,
+            "step": progress.best_step,
+        },
+        **({"diverged_at": progress.diverged_at} if diverged else {}),
+        **speed(progress.segments),
+        "segments": [public(segment) for segment in progress.segments],
+    }
+
+
+def _dashboard(
+    config: Config, directory: RunDirectory, summary: dict[str, Any]
+) -> AbstractContextManager["Dashboard | None"]:
+    if config.logger.name == "none":
+        return nullcontext()
+    from normlab.training.wandb import wandb_run, wandb_settings
+
+    names, logger = config.names, config.logger
+    values = config.plain() | {"norm_impl": summary["norm_impl"]}
+    tags = [*logger.tags, names.task, names.model, names.norm, names.data]
+    return wandb_run(
+        lambda: wandb_settings(
+            directory.path,
+            values,
+            tags=tags,
+            project=logger.project,
+            group=logger.group,
+            name=names.run,
+        )
+    )
+
+
+def _in_words(task: "Task", summary: dict[str, Any], run_dir: Path) -> str:
+    """Returns the run's result as one line."""
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    tests = ", ".join(shown(scores[task.result]) for scores in summary.get("test", {}).values())
+    return (
+        f"{summary['status']} after {summary['steps']} steps: best {task.metric.key} "
+        f"{shown(summary['best_dev']['value'])}, test {task.result} {tests or '-'}, "
+        f"{shown(summary['seconds_per_1k_steps'])} s per 1k steps; all in {run_dir}."
+    )

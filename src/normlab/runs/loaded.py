@@ -1,0 +1,103 @@
+"""A run read back from its directory."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from normlab.errors import UserError
+from normlab.files import hash_json, hash_text
+from normlab.runs import build
+from normlab.runs.assemble import Parts, assemble
+from normlab.runs.config import Config, check
+from normlab.runs.directory import RunDirectory
+from normlab.runs.environment import device_of
+from normlab.runs.identity import digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from normlab.tasks.translation.translator import Translator
+
+
+@dataclass
+class LoadedRun:
+    """A run's model in evaluation mode, its config and its directory."""
+
+    directory: RunDirectory
+    config: Config
+    model: "nn.Module"
+    device: "torch.device"
+    trusted: Collection[str]
+
+    def with_data(self) -> Parts:
+        """Returns all parts of the run with these weights; raises UserError for other data."""
+        parts = assemble(self.config, self.directory, self.trusted)
+        parts.model.load_state_dict(self.model.state_dict())
+        parts.model.eval()
+        return parts
+
+
+def load_run(
+    run_dir: Path | str,
+    checkpoint: str = "best",
+    device: str = "auto",
+    trusted: Collection[str] = (),
+) -> LoadedRun:
+    """Returns the run in `run_dir` with the weights of `checkpoints/<checkpoint>.pt`.
+
+    The stored config is data: only normlab's own kinds are built from it, and those whose import
+    paths are in `trusted`. Raises UserError when the directory holds no run, when its files are
+    missing, damaged or of another run, and for kinds that are not trusted.
+    """
+    from normlab import norms
+    from normlab.training.checkpoint import Checkpoints
+
+    directory = RunDirectory(Path(run_dir))
+    plain, data = directory.stored_config(), directory.stored_data()
+    if plain is None:
+        raise UserError(f"{run_dir} is no run directory: {directory.config} does not exist.")
+    if data is None:
+        raise UserError(f"{directory.data} is missing or damaged: the run has not begun to train.")
+    config = check(OmegaConf.create(plain))
+    where = device_of(device)
+    model = build.build_model(config, data["model_arguments"], trusted)
+    norms.reparameterise(model)
+    owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
+    weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]
+    model.load_state_dict(weights)
+    return LoadedRun(directory, config, model.to(where).eval(), where, trusted)
+
+
+def load_translator(
+    run_dir: Path | str,
+    checkpoint: str = "best",
+    device: str = "auto",
+    trusted: Collection[str] = (),
+) -> "Translator":
+    """Returns what translates as the test of the run in `run_dir` did; see `load_run`."""
+    from normlab.models.seq2seq import Seq2Seq
+    from normlab.tasks.translation.tokenizer import load_tokenizer
+    from normlab.tasks.translation.translator import Translator
+
+    run = load_run(run_dir, checkpoint, device, trusted)
+    if not isinstance(run.model, Seq2Seq):
+        raise UserError(f"{run_dir} holds no translation model: task={run.config.names.task}.")
+    path = run.directory.path / "tokenizer.json"
+    tokenizer = load_tokenizer(path)
+    data = run.directory.stored_data() or {}
+    if hash_text(tokenizer.to_str()) != data["contents"]["subwords"]:
+        raise UserError(f"{path} holds other subwords than the run was trained with: restore it.")
+    return Translator(
+        run.model,
+        tokenizer,
+        run.device,
+        max_length=run.config.data["max_length"],
+        batch_tokens=run.config.data["batch_tokens"],
+        beam=run.config.decoding["beam"],
+        length_penalty=run.config.decoding["length_penalty"],
+        precision=run.config.trainer.precision,
+    )

@@ -1,0 +1,66 @@
+"""What a command line would run: the config of one job, the directories of a sweep."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from normlab.errors import UserError
+from normlab.runs.help import help_text
+from normlab.runs.identity import digest
+
+
+def register_resolvers(conf: Path) -> None:
+    """Teaches the config ${identity:} and ${help:}; `conf` is the folder that help describes."""
+
+    def help_() -> str:
+        return help_text(conf).replace("$", "$$")  # Hydra takes the text as a template
+
+    OmegaConf.register_new_resolver("identity", _identity, replace=True)
+    OmegaConf.register_new_resolver("help", help_, replace=True)
+
+
+def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
+    """Returns the run directory of every job of the sweep that `overrides` describe, in order.
+
+    `conf` is the configuration folder; `overrides` are train.py's, with a sweep of experiments/ or
+    comma-separated values among them.
+    """
+    parse = OverridesParser.create().parse_overrides
+    try:
+        fixed = [str(o.input_line) for o in parse(overrides) if not o.is_sweep_override()]
+        params = _compose(conf, fixed).hydra.sweeper.params or {}
+    except HydraException as error:
+        raise UserError(str(error).split("\n")[0]) from error
+    arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
+    directories = []
+    for job in BasicSweeper.split_arguments(arguments, None)[0]:
+        sweep = _compose(conf, job).hydra.sweep
+        directories.append(Path(sweep.dir) / sweep.subdir)
+    return directories
+
+
+def compose_job(conf: Path, overrides: list[str]) -> DictConfig:
+    """Returns the config of one job as train.py would see it; `conf` is the config folder."""
+    config = _compose(conf, overrides)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def _compose(conf: Path, overrides: list[str]) -> DictConfig:
+    register_resolvers(conf)
+    with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
+        config = compose("train", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def _identity(*, _root_: DictConfig) -> str:
+    plain = cast(dict[str, Any], OmegaConf.to_container(_root_, resolve=False))
+    return digest(plain)[:8]

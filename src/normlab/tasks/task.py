@@ -1,0 +1,117 @@
+"""What the trainer asks of a task, and all that it knows of one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+Sums = dict[str, tuple[Tensor, int]]  # name -> sum over a batch's items, and their number
+
+
+class Batch(Protocol):
+    """Some training examples as tensors."""
+
+    @property
+    def items(self) -> int:
+        """What the loss is a mean over and speed counts: target tokens, images, ..."""
+
+    def to(self, device: torch.device) -> Self:
+        """Returns this batch on `device`."""
+
+
+class Metric(NamedTuple):
+    """The result by which checkpoints are chosen and runs compared."""
+
+    key: str  # as `Task.evaluate` names it: "dev/bleu"
+    higher_is_better: bool
+    worst: float  # what a diverged run counts as
+
+    def better(self, a: float, b: float) -> bool:
+        """Returns whether `a` is better than `b`."""
+        return a > b if self.higher_is_better else a < b
+
+
+class Task(ABC):
+    """Data, objective and evaluation of what is learned.
+
+    The constructor takes the data (`corpus`: what the `data` group's target makes), `seed`, and as
+    keyword arguments the fields of the config groups `task` and `decoding` and those of `data` that
+    its target does not take.
+    """
+
+    item: ClassVar[str]  # the plural that speeds name: "target tokens"
+    metric: ClassVar[Metric]
+    placeholders: ClassVar[Mapping[str, Any]] = {}  # model_arguments before any data is read
+
+    @property
+    def model_arguments(self) -> dict[str, Any]:
+        """Returns the model's arguments that follow from the data, as the vocabulary's size."""
+        return {}
+
+    @abstractmethod
+    def objective(self, model: Any) -> nn.Module:
+        """Returns the module whose forward maps a batch to `Sums`, around a model of the task.
+
+        One of them is "loss": the sum whose mean over `batch.items` is minimised. Training and
+        evaluation both go through it. `objective.compile()` compiles it in place.
+        """
+
+    @abstractmethod
+    def batches(
+        self, epoch: int, *, rank: int = 0, world_size: int = 1
+    ) -> Sequence[Callable[[], Batch]]:
+        """Returns the training batches of one rank in `epoch`, as functions that make them.
+
+        The same arguments give the same batches in the same order, equally many for each rank.
+        """
+
+    @abstractmethod
+    def evaluate(self, objective: Any, device: torch.device) -> dict[str, float]:
+        """Returns the dev metrics, `metric.key` among them; changes no weight, draws no number."""
+
+    @property
+    @abstractmethod
+    def test_sets(self) -> Sequence[str]:
+        """Returns the names of the test sets, the most important one first."""
+
+    @abstractmethod
+    def test(
+        self, objective: Any, device: torch.device, run_dir: Path
+    ) -> dict[str, dict[str, Any]]:
+        """Returns the results on each of `test_sets` and stores its outputs in `run_dir`.
+
+        A result's entry under the last part of `metric.key` ("bleu") is the primary one.
+        """
+
+    @abstractmethod
+    def contents(self) -> dict[str, Any]:
+        """Returns what the data hold: hashes and sizes, equal only when the data are.
+
+        A run is resumed or loaded with these data only.
+        """
+
+    def save(self, run_dir: Path) -> None:  # noqa: B027 - most tasks need nothing more
+        """Stores in `run_dir` what later use of the model needs, as the subwords."""
+
+    @property
+    def result(self) -> str:
+        """Returns the name of the primary result in a test set's entry: "bleu" for "dev/bleu"."""
+        return self.metric.key.rpartition("/")[2]
+
+
+@torch.inference_mode()
+def mean_losses(
+    objective: nn.Module, batches: Iterable[Callable[[], Batch]], device: torch.device
+) -> dict[str, float]:
+    """Returns each sum of the objective over `batches` by its count, without dropout."""
+    objective.eval()
+    totals: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for make in batches:
+        for name, (total, count) in objective(make().to(device)).items():
+            totals[name] = totals.get(name, 0.0) + total.item()
+            counts[name] = counts.get(name, 0) + count
+    return {name: totals[name] / counts[name] for name in totals}

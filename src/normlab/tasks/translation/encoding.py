@@ -1,0 +1,260 @@
+"""From sentences to ids, once: subwords learned on the train split, everything encoded, cached.
+
+The cache is keyed by content, so it is never stale: other sentences, sizes, tokenizers version
+or code make another entry, and runs of a sweep that start together share one.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from array import array
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import Tokenizer
+
+from normlab.errors import UserError
+from normlab.files import hash_json, hash_text
+from normlab.tasks.translation import tokenizer
+from normlab.tasks.translation.batching import EncodedBitext
+from normlab.tasks.translation.corpora import Bitext, Corpus
+from normlab.tasks.translation.tokenizer import EOS, encode, load_tokenizer, train_tokenizer
+
+log = logging.getLogger(__name__)
+
+# The code that decides what ids come out: a change of it makes new cache entries.
+SOURCES = (Path(__file__), Path(tokenizer.__file__))
+ARRAYS = ("src_ids", "src_offsets", "tgt_ids", "tgt_offsets")
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """A corpus as ids. dev and test keep their sentences' numbers, train has lost the long ones."""
+
+    tokenizer: Tokenizer
+    train: EncodedBitext
+    dev: EncodedBitext
+    test: dict[str, EncodedBitext]
+    dropped: int  # training pairs over max_length, left out
+    truncated: dict[str, int]  # evaluation pairs over max_length, cut: "dev", "test/<name>"
+    contents: dict[str, Any] = field(default_factory=dict)  # what the sets hold: hashes and numbers
+
+
+def encode_corpus(
+    corpus: Corpus, *, vocab_size: int, max_length: int, cache_dir: str | Path
+) -> EncodedCorpus:
+    """Return `corpus` as ids of a joint BPE of `vocab_size`, from `cache_dir` when it is there.
+
+    A sentence of more than `max_length` subwords, EOS included, on either side drops its pair from
+    training and is cut to `max_length` in evaluation. Raises UserError when nothing is left to
+    train on, or the train split is too small for the vocabulary.
+    """
+    if max_length < 2:
+        raise UserError(
+            f"max_length={max_length} leaves no room for a word and EOS: set 2 or more."
+        )
+    contents = _contents(corpus)
+    key = hash_json([contents, vocab_size, max_length, tokenizers.__version__, *_source_hashes()])
+    entry = Path(cache_dir).expanduser() / key[:32]
+    encoded = _read_entry(entry)
+    if encoded is None:
+        started = time.monotonic()
+        encoded = _encode_corpus(corpus, vocab_size, max_length)
+        log.info("encoded the corpus in %.1f s", time.monotonic() - started)
+        _write_entry(encoded, entry)
+    else:
+        log.info("read the encoded corpus from %s", entry)
+
+    if encoded.dropped:
+        total = len(corpus.train.src)
+        log.warning(
+            "train: dropped %d of %d pairs longer than max_length=%d subwords",
+            encoded.dropped,
+            total,
+            max_length,
+        )
+    contents["train"]["dropped"] = encoded.dropped
+    for name, count in encoded.truncated.items():
+        contents[name]["cut"] = count
+        if count:
+            log.warning("%s: cut %d pairs to max_length=%d subwords", name, count, max_length)
+    contents["subwords"] = hash_text(encoded.tokenizer.to_str())
+    return replace(encoded, contents=contents)
+
+
+def encode_bitext(tokenizer: Tokenizer, src: list[str], tgt: list[str]) -> EncodedBitext:
+    """Return sentence pairs as ids, EOS after each sentence; nothing is dropped or cut."""
+    return EncodedBitext(*_encode_side(tokenizer, src), *_encode_side(tokenizer, tgt))
+
+
+def truncate(data: EncodedBitext, max_length: int) -> tuple[EncodedBitext, int]:
+    """Return `data` with each sentence cut to `max_length` ids, the last one EOS, and pairs cut."""
+    too_long = np.maximum(data.src_lengths, data.tgt_lengths) > max_length
+    src = _cut_side(data.src_ids, data.src_offsets, max_length)
+    tgt = _cut_side(data.tgt_ids, data.tgt_offsets, max_length)
+    return EncodedBitext(*src, *tgt), int(too_long.sum())
+
+
+def _encode_corpus(corpus: Corpus, vocab_size: int, max_length: int) -> EncodedCorpus:
+    train = corpus.train
+    tokenizer = train_tokenizer(chain(train.src, train.tgt), vocab_size)
+    encoded = encode_bitext(tokenizer, train.src, train.tgt)
+    keep = np.maximum(encoded.src_lengths, encoded.tgt_lengths) <= max_length
+    if not keep.any():
+        raise UserError(
+            f"every training pair is longer than max_length={max_length} subwords: raise it."
+        )
+    dev, test = corpus.dev, corpus.test
+    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), max_length)
+    cut_test = {
+        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), max_length)
+        for name, bitext in test.items()
+    }
+    return EncodedCorpus(
+        tokenizer,
+        train=EncodedBitext(
+            *_keep_side(encoded.src_ids, encoded.src_offsets, keep),
+            *_keep_side(encoded.tgt_ids, encoded.tgt_offsets, keep),
+        ),
+        dev=cut_dev,
+        test={name: data for name, (data, _) in cut_test.items()},
+        dropped=int((~keep).sum()),
+        truncated={"dev": dev_count} | {f"test/{n}": count for n, (_, count) in cut_test.items()},
+    )
+
+
+def _encode_side(tokenizer: Tokenizer, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    ids, lengths = array("i"), array("q")
+    for sentence in encode(tokenizer, sentences):
+        ids.extend(sentence)
+        ids.append(EOS)
+        lengths.append(len(sentence) + 1)
+    return np.array(ids, dtype=np.int32), _offsets(np.array(lengths, dtype=np.int64))
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _keep_side(
+    ids: np.ndarray, offsets: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.diff(offsets)
+    return ids[np.repeat(keep, lengths)], _offsets(lengths[keep])
+
+
+def _cut_side(
+    ids: np.ndarray, offsets: np.ndarray, max_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.diff(offsets)
+    place = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)  # of each id in its sentence
+    cut = _offsets(np.minimum(lengths, max_length))
+    ids = ids[place < max_length]
+    ids[cut[1:] - 1] = EOS
+    return ids, cut
+
+
+def _contents(corpus: Corpus) -> dict[str, Any]:
+    """Returns each set's hash and size; warns of evaluation pairs that are training pairs too."""
+    train = set(zip(corpus.train.src, corpus.train.tgt, strict=True))
+    contents = {"train": _content(corpus.train)}
+    sets = {"dev": corpus.dev, **{f"test/{name}": bitext for name, bitext in corpus.test.items()}}
+    for name, bitext in sets.items():
+        known = sum(pair in train for pair in zip(bitext.src, bitext.tgt, strict=True))
+        contents[name] = {**_content(bitext), "in_train": known}
+        if known:
+            log.warning(
+                "%s: %d of %d pairs are training pairs too: scores on them mean little",
+                name,
+                known,
+                len(bitext.src),
+            )
+    return contents
+
+
+def _content(bitext: Bitext) -> dict[str, Any]:
+    # Hashed as JSON, so that sentences cannot run together.
+    return {"sentences": len(bitext.src), "sha256": hash_json([bitext.src, bitext.tgt])}
+
+
+def _source_hashes() -> list[str]:
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in SOURCES]
+
+
+def _write_entry(encoded_corpus: EncodedCorpus, entry: Path) -> None:
+    """Write a cache entry whole or not at all; without a place to write, warn and go on."""
+    scratch = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
+    try:
+        scratch.mkdir(parents=True)  # not by tempfile, whose directories only their maker can read
+        encoded_corpus.tokenizer.save(str(scratch / "tokenizer.json"))
+        sets = {"train": encoded_corpus.train, "dev": encoded_corpus.dev}
+        sets |= {f"test{i}": data for i, data in enumerate(encoded_corpus.test.values())}
+        for name, data in sets.items():
+            for part in ARRAYS:
+                np.save(scratch / f"{name}.{part}.npy", getattr(data, part))
+        meta = {
+            "dropped": encoded_corpus.dropped,
+            "truncated": encoded_corpus.truncated,
+            "test": list(encoded_corpus.test),
+            "sha256": {file.name: _file_hash(file) for file in sorted(scratch.iterdir())},
+        }
+        (scratch / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        _install(scratch, entry)
+    except Exception as error:  # tokenizers raises bare Exception, also for a full disk
+        log.warning("cannot cache the encoded corpus in %s (%s): going on", entry.parent, error)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _install(scratch: Path, entry: Path) -> None:
+    """Move `scratch` to `entry` in one step; an entry that another run has put there stays."""
+    try:
+        os.replace(scratch, entry)
+    except OSError:  # a directory replaces an empty one only
+        if not entry.is_dir() or _read_entry(entry) is not None:
+            return
+        # Ours replaces a corrupted one, which may not be deleted in place: others are reading.
+        damaged = scratch.with_name(f"{scratch.name}.damaged")
+        os.replace(entry, damaged)
+        os.replace(scratch, entry)
+        shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _read_entry(entry: Path) -> EncodedCorpus | None:
+    """Return the cache entry, its arrays mapped from disk; None if it is absent or damaged."""
+    if not entry.exists():
+        return None
+    try:
+        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        for name, expected in meta["sha256"].items():
+            if _file_hash(entry / name) != expected:
+                raise ValueError(f"{name} has changed")
+
+        def read(name: str) -> EncodedBitext:
+            files = [entry / f"{name}.{part}.npy" for part in ARRAYS]
+            return EncodedBitext(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
+
+        return EncodedCorpus(
+            load_tokenizer(entry / "tokenizer.json"),
+            train=read("train"),
+            dev=read("dev"),
+            test={name: read(f"test{i}") for i, name in enumerate(meta["test"])},
+            dropped=meta["dropped"],
+            truncated=meta["truncated"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        log.warning("the cache entry %s is damaged (%s): building it again", entry, error)
+        return None
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

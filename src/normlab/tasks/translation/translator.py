@@ -1,0 +1,87 @@
+"""From a trained model to sentences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from normlab.models.seq2seq import Seq2Seq
+from normlab.tasks.translation import search
+from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
+from normlab.tasks.translation.encoding import encode_bitext, truncate
+from normlab.tasks.translation.tokenizer import BOS, EOS, decode
+
+
+@torch.inference_mode()
+def translate(
+    model: Seq2Seq,
+    tokenizer: Tokenizer,
+    data: EncodedBitext,
+    *,
+    beam: int,
+    length_penalty: float,
+    batch_tokens: int,
+    device: torch.device,
+    on_batch: Callable[[int], None] = lambda sentences: None,
+) -> list[str]:
+    """Returns the detokenised translation of every source sentence of `data`, in its order.
+
+    A translation has at most twice the source's tokens plus ten. Sentences of similar length share
+    a batch of at most `batch_tokens` padded tokens, all beams included; `on_batch` hears of each.
+    """
+    model.eval()
+    translations = [""] * len(data)
+    for indices in eval_batches(
+        data.src_lengths, data.tgt_lengths, batch_tokens=max(1, batch_tokens // beam)
+    ):
+        batch = collate(data, indices).to(device)
+        state = model.initial_state(model.encode(batch.src, batch.src_lengths))
+        limits = (2 * batch.src_lengths + 10).clamp(max=model.max_length)
+        outputs = search.beam(model.step, state, limits, BOS, EOS, beam, length_penalty)
+        for index, text in zip(indices, decode(tokenizer, outputs), strict=True):
+            translations[index] = text
+        on_batch(len(indices))
+    return translations
+
+
+@dataclass
+class Translator:
+    """A trained model with its subwords: sentences in, sentences out."""
+
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    device: torch.device
+    max_length: int  # of a source sentence, in subwords; longer ones are cut
+    beam: int
+    length_penalty: float
+    batch_tokens: int
+    precision: str  # fp32 or bf16
+
+    def __call__(
+        self, sentences: list[str], beam: int | None = None
+    ) -> tuple[list[str], list[int]]:
+        """Returns a translation of each sentence, in order, and the numbers of those cut (from 0).
+
+        A translation is one line: line ends in it are spaces. `beam` stands for the usual one.
+        """
+        encoded = encode_bitext(self.tokenizer, sentences, [""] * len(sentences))
+        cut = [i for i, n in enumerate(encoded.src_lengths.tolist()) if n > self.max_length]
+        data, _ = truncate(encoded, self.max_length)
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            translations = translate(
+                self.model,
+                self.tokenizer,
+                data,
+                beam=beam or self.beam,
+                length_penalty=self.length_penalty,
+                batch_tokens=self.batch_tokens,
+                device=self.device,
+            )
+        return [one_line(text) for text in translations], cut
+
+
+def one_line(text: str) -> str:
+    """Returns `text` with line ends as spaces: outputs are stored one sentence per line."""
+    return text.replace("\r", " ").replace("\n", " ")

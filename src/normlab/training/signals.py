@@ -1,0 +1,77 @@
+"""Signals that end a run early, with a checkpoint."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+class Interrupted(BaseException):
+    """Raised by a signal inside `Interrupts.at_once`: what stands there can be done again."""
+
+
+class Interrupts:
+    """Whether a signal has asked the run to stop; a second Ctrl-C ends the process at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._raise = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Lets a signal raise `Interrupted` inside: for work that loses nothing when cut short."""
+        if self.requested:
+            raise Interrupted
+        self._raise = True
+        try:
+            yield
+        finally:
+            self._raise = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.requested:
+            log.warning("%s: saving, then stopping.", signal.Signals(number).name)
+        self.requested = True
+        if self._raise:
+            self._raise = False
+            raise Interrupted
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Catches the signals that end a run: Ctrl-C, TERM, HUP, USR1, USR2.
+
+    One of them may be submitit's preemption signal, for which it has set a handler that requeues
+    the job and ends the process: that handler is called on leaving, when the checkpoint is written.
+    """
+    state = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield state  # Python delivers signals to the main thread only
+        return
+    preemption = signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")]
+    requeue = signal.getsignal(preemption)
+    received: set[int] = set()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.add(number)
+        state._handle(number, frame)
+
+    numbers = {signal.Signals[name] for name in NAMES} | {preemption}
+    numbers = {n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}  # under nohup
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield state
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if preemption in received and callable(requeue):
+        requeue(preemption, None)

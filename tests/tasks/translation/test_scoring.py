@@ -1,0 +1,63 @@
+"""Scores come from sacreBLEU, with the signature, and never from unequal counts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sacrebleu
+from normlab.scoring import compare, score
+
+REFERENCES = ["Der Hund schläft auf dem Sofa .", "Sie sieht ihn nicht ."]
+
+
+def test_equals_sacrebleu_and_says_how():
+    hypotheses = ["Der Hund schläft auf dem Bett .", "Sie sieht ihn nicht ."]
+    scores = score(hypotheses, REFERENCES)
+    assert scores["bleu"] == sacrebleu.corpus_bleu(hypotheses, [REFERENCES]).score
+    assert scores["chrf"] == sacrebleu.corpus_chrf(hypotheses, [REFERENCES]).score
+    assert "tok:13a" in scores["signature"] and "case:mixed" in scores["signature"]
+    assert scores["sentences"] == 2
+
+
+def test_perfect_output_scores_100_and_empty_output_0():
+    assert score(REFERENCES, REFERENCES)["bleu"] == pytest.approx(100)
+    assert score(["", ""], REFERENCES)["bleu"] == 0
+
+
+@pytest.mark.parametrize("hypotheses", [[], ["one"], ["a", "b", "c"]])
+def test_unequal_counts_are_refused(hypotheses):
+    with pytest.raises(ValueError, match="hypotheses for 2 references"):
+        score(hypotheses, REFERENCES)
+
+
+def test_paired_bootstrap_tells_a_real_gap_from_none():
+    references = [f"Der Hund Nummer {n} schläft heute auf dem Sofa ." for n in range(40)]
+    worse = [f"Der Hund {n} schläft nicht ." for n in range(40)]
+    bleu, chrf = compare(references, worse, references, samples=200)
+    assert (bleu.metric, chrf.metric) == ("BLEU", "chrF2")
+    assert bleu.a == pytest.approx(100) and bleu.b < 50
+    assert bleu.b == sacrebleu.corpus_bleu(worse, [references]).score
+    assert bleu.p < 0.01 and "bs:200" in bleu.signature
+    assert compare(worse, worse, references, samples=200)[0].p == 1
+    mixed = [a if n % 2 else b for n, (a, b) in enumerate(zip(references, worse, strict=True))]
+    other = [b if n % 2 else a for n, (a, b) in enumerate(zip(references, worse, strict=True))]
+    assert compare(mixed, other, references, samples=200)[0].p > 0.3
+    with pytest.raises(ValueError, match="hypotheses for 39 references"):
+        compare(worse, worse, references[1:])
+
+
+def test_compare_shows_the_test_sets_two_runs_share(tmp_path):
+    for run, dog in (("a", "Hund"), ("b", "Bär")):
+        for kind, text in (("hypotheses", f"Ein {dog} schläft auf dem Sofa .\n"),
+                           ("references", "Ein Hund schläft auf dem Sofa .\n")):  # fmt: skip
+            (tmp_path / run / kind).mkdir(parents=True)
+            (tmp_path / run / kind / "test.txt").write_text(text, encoding="utf-8")
+    script = str(Path(__file__).parents[1] / "scripts" / "compare.py")
+    command = [sys.executable, script, str(tmp_path / "a"), str(tmp_path / "b"), "--samples=20"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| test | BLEU | 100.00 |" in done.stdout and "not seeds" in done.stdout
+    (tmp_path / "b" / "references" / "test.txt").write_text("Etwas anderes .\n")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "different references" in done.stderr

@@ -1,0 +1,93 @@
+"""Search over a hand-made step function: a Markov chain whose state is the batch row itself."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from normlab.models.protocol import State
+
+from normlab import search
+
+VOCAB, BOS, EOS = 5, 1, 2
+
+
+def chain(seed, batch):
+    """Returns log-probabilities (batch, VOCAB, VOCAB) of the next token given the last one."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, VOCAB, VOCAB, generator=generator).mul(2).log_softmax(-1)
+
+
+def start(table):
+    return State({"table": table}, [torch.zeros(len(table))])
+
+
+def step(tokens, state):
+    rows, table = torch.arange(len(tokens)), state.memory["table"]
+    beam = len(tokens) // len(table)  # hypotheses of a sentence share its row
+    return table[rows // beam, tokens], state._replace(past=[tokens])
+
+
+def exhaustive(table, limit, alpha):
+    """Returns the best-scoring ended sequence of at most `limit` tokens, EOS counted."""
+    best = (float("-inf"), [])
+    words = [token for token in range(VOCAB) if token != EOS]
+    for length in range(limit):
+        for body in itertools.product(words, repeat=length):
+            path = [BOS, *body, EOS]
+            total = sum(table[a, b].item() for a, b in itertools.pairwise(path))
+            best = max(best, (total / search.length_penalty(length + 1, alpha), list(body)))
+    return best[1]
+
+
+@given(seed=st.integers(0, 1000), batch=st.integers(1, 5))
+@settings(deadline=None, max_examples=40)
+def test_beam_of_one_is_greedy(seed, batch):
+    table = chain(seed, batch)
+    state = start(table)
+    limits = torch.arange(3, 3 + batch)
+    greedy = search.greedy(step, state, limits, BOS, EOS)
+    assert search.beam(step, state, limits, BOS, EOS, size=1, alpha=0.6) == greedy
+    for row, output in enumerate(greedy):  # the definition, without a batch
+        token, expected = BOS, []
+        while len(expected) < limits[row]:
+            token = int(table[row, token].argmax())
+            if token == EOS:
+                break
+            expected.append(token)
+        assert output == expected
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_the_best_sequence(seed, alpha):
+    table = chain(seed, 3)
+    outputs = search.beam(step, start(table), torch.full((3,), 4), BOS, EOS, 125, alpha)
+    assert outputs == [exhaustive(row, 4, alpha) for row in table]
+
+
+@given(seed=st.integers(0, 1000), size=st.integers(2, 4))
+@settings(deadline=None, max_examples=40)
+def test_a_sentence_is_translated_alike_alone_and_in_a_batch(seed, size):
+    table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
+    together = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)
+    for row in range(6):
+        alone = search.beam(
+            step, start(table[row : row + 1]), limits[row : row + 1], BOS, EOS, size, 0.6
+        )
+        assert alone == [together[row]]
+    assert all(len(o) <= limit for o, limit in zip(together, limits, strict=True))
+    assert all(EOS not in o for o in together)
+
+
+def test_length_penalty():
+    assert search.length_penalty(1, 0.6) == 1
+    assert search.length_penalty(7, 0.5) == pytest.approx(2**0.5)
+
+
+def test_reorder_reaches_every_tensor_of_a_nested_state():
+    x = torch.arange(6).view(3, 2)
+    state = search.reorder({"a": [x, (x, None)], "b": 3}, torch.tensor([2, 0, 2]))
+    assert state["a"][0].tolist() == state["a"][1][0].tolist() == [[4, 5], [0, 1], [4, 5]]
+    assert state["a"][1][1] is None and state["b"] == 3
