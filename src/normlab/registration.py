@@ -56,7 +56,9 @@ class Registration:
     only: list[dict[str, Any]] = field(default_factory=list)  # arms of the grid; all when empty
     tied: list[str] = field(default_factory=list)  # keys that follow a swept one
     settings: dict[str, Any] = field(default_factory=dict)  # what every run's config must say
-    implementations: dict[str, str] = field(default_factory=dict)  # norm -> norm_impl
+    implementations: dict[str, str] = field(
+        default_factory=dict
+    )  # of norms that lack the common one
     pilot: str = ""  # "pending: ..." withholds every verdict; else what the pilot found
     gpu_hours: float = 0.0  # of one run, estimated
     cost_from: str = ""  # what that estimate rests on

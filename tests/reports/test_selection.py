@@ -25,7 +25,6 @@ def registration():
         grid={"norm": ["layernorm", "rmsnorm"]},
         hypotheses=[Hypothesis("c", "greater", {}, {}, metric="dev/nll")],
         settings={"trainer.max_steps": 100, "norm.eps": 1e-6},
-        implementations={"rmsnorm": "composed"},
     )
 
 
@@ -67,7 +66,7 @@ def test_registered_runs_of_one_setting_make_the_table(registration, add):
         ({"segments": [{"commit": "d" * 40 + "+changes"}, {"commit": COMMIT}]}, "+changes"),
         ({"seed": 4}, "seed 4 was not registered"),
         ({"norm": "none"}, "no registered arm"),
-        ({"norm_impl": "fused"}, "rmsnorm is fused, registered composed"),
+        ({"norm_impl": "fused"}, "norm_impl is fused, elsewhere composed"),
         ({"steps": 90}, "90 steps, registered 100"),
         ({"status": "failed"}, "failed"),
         ({"config": {"trainer.max_steps": 50}}, "trainer.max_steps is 50, registered 100"),
@@ -108,3 +107,17 @@ def test_a_sweep_that_decides_nothing_takes_runs_of_a_tree_with_changes(registra
     dirty = COMMIT + "+changes"
     records = [run for run in add(seed=3, commit=dirty, segments=[]) if run.value("seed") == 3]
     assert select(smoke, records).apart == [] and select(registration, records).apart
+
+
+def test_one_implementation_a_table_but_for_norms_that_are_registered_to_lack_it(registration, add):
+    records = add(seed=3)
+    fused = [r for r in records if r.summary["norm"] == "layernorm"]
+    for run in fused:
+        run.summary |= {"norm_impl": "fused+fused-gru", "segments": []}
+    assert {why for _, why in select(registration, records).apart} == {
+        "norm_impl is fused, elsewhere composed"
+    }
+    exempt = replace(registration, implementations={"layernorm": "fused"})
+    assert select(exempt, records).apart == []
+    wrong = replace(registration, implementations={"layernorm": "native"})
+    assert select(wrong, records).apart[0][1] == "layernorm is fused, registered native"

@@ -125,7 +125,7 @@ def test_failures_to_train_are_counted(none, verdict, evidence):
 
 @pytest.mark.parametrize(
     ("last", "verdict"),
-    [(20.1, "reproduced"), (23.0, "contradicted"), (20.5, "undecided")],
+    [(20.02, "reproduced"), (23.0, "contradicted"), (20.5, "undecided")],
 )
 def test_flat_looks_at_every_pair_of_values(last, verdict):
     grid = {"norm.p": [0.1, 0.5, 1.0]}
@@ -133,10 +133,16 @@ def test_flat_looks_at_every_pair_of_values(last, verdict):
     registration = Registration(
         "t", "s", "sha", list(range(6)), "toy", grid=grid, hypotheses=[hypothesis]
     )
-    rows = {0.1: around(20.0), 0.5: around(20.0, JITTER[::-1]), 1.0: around(last)}
+    rows = {
+        0.1: around(20.0),
+        0.5: around(20.0, JITTER[::-1]),
+        1.0: around(last, JITTER[2:] + JITTER[:2]),
+    }
     values = {(("norm.p", p),): dict(enumerate(each)) for p, each in rows.items()}
     (found,) = judge(registration, lambda metric: values, 18)
     assert found.verdict == verdict
+    apart = 0 if last == 20.02 else 2
+    assert f"; {apart} of 3 differences have a 95 % interval without 0" in found.evidence
 
 
 def test_an_interaction_is_a_difference_of_differences_and_needs_every_run():

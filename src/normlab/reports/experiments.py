@@ -61,7 +61,8 @@ class Experiment:
     figures: dict[str, Figure] = field(default_factory=dict)  # by scale, "any" for the others
     claims: dict[str, str] = field(default_factory=dict)  # key -> sentence
     speed: list[SpeedClaim] = field(default_factory=list)
-    findings: dict[str, str] = field(default_factory=dict)  # scale -> what the data say, in prose
+    findings: dict[str, str] = field(default_factory=dict)  # scale -> what registered runs say
+    earlier: dict[str, str] = field(default_factory=dict)  # scale -> what was seen before those
     registrations: dict[str, Registration] = field(default_factory=dict)  # by scale
 
     @property

@@ -47,10 +47,12 @@ def _page(found: Evidence, drawn: bool) -> list[str]:
         return [*lines, *_apart(found), *_command(found)]
     if found.selection.runs:
         lines += ["## Runs", ""]
+        prose = experiment.findings
     else:
+        prose = experiment.earlier
         lines += ["## Earlier, exploratory runs: no verdict", "", *_about_earlier(found.earlier)]
-    if finding := experiment.findings.get(registration.scale):
-        lines += [text.one_line(finding), ""]
+    if said := prose.get(registration.scale):
+        lines += [text.one_line(said), ""]
     for table in experiment.tables:
         lines += [
             *([f"### {table.title}", ""] if table.title else []),

@@ -67,8 +67,16 @@ class Sample:
             return f"{a} and {b} of {len(lost)} runs diverged"
         widest = max((found for _, found in gaps if found), key=lambda d: abs(statistics.mean(d)))
         if intervals and len(widest) > 1:
-            return str(estimate(widest))
+            return f"{estimate(widest)}{self._apart()}"
         return f"{statistics.mean(widest):+.3g} (n={len(widest)})"
+
+    def _apart(self) -> str:
+        """Returns how many of several differences have an interval without 0, "" for one."""
+        if len(self.pairs) < 2:
+            return ""
+        found = [estimate(d) for pairs in self.pairs if (d := differences(pairs))]
+        apart = sum(each.low > 0 or each.high < 0 for each in found)
+        return f"; {apart} of {len(found)} differences have a 95 % interval without 0"
 
 
 def sample(registration: Registration, hypothesis: Hypothesis, values: Values) -> Sample:

@@ -71,7 +71,9 @@ def select(registration: Registration, records: Sequence[RunRecord]) -> Selectio
             arms[arm].append(run)
     for runs in arms.values():
         runs.sort(key=lambda run: run.value("seed"))
-    return Selection(registration, arms, _norms_alike(arms, apart))
+    _norms_alike(arms, apart)
+    _one_implementation(registration, arms, apart)
+    return Selection(registration, arms, apart)
 
 
 def _unfit(registration: Registration, run: RunRecord) -> str:
@@ -96,9 +98,9 @@ def _unfit(registration: Registration, run: RunRecord) -> str:
             return f"{key} is {value(run.setting(key))}, registered {value(wanted)}"
     if steps and run.summary["status"] == "completed" and run.value("steps") != registration.steps:
         return f"{run.summary['steps']} steps, registered {registration.steps}"
-    norm, implementation = run.summary["norm"], run.summary.get("norm_impl")
-    if (wanted := registration.implementations.get(norm, implementation)) != implementation:
-        return f"{norm} is {implementation}, registered {wanted}"
+    norm, found = run.summary["norm"], _implementation(run)
+    if (wanted := registration.implementations.get(norm, found)) != found:
+        return f"{norm} is {found}, registered {wanted}"
     return ""
 
 
@@ -129,9 +131,28 @@ def _setting(registration: Registration, run: RunRecord) -> str:
     return json.dumps(flat(shared) | config, sort_keys=True)
 
 
-def _norms_alike(
-    arms: dict[Arm, list[RunRecord]], apart: list[tuple[RunRecord, str]]
-) -> list[tuple[RunRecord, str]]:
+def _one_implementation(
+    registration: Registration,
+    arms: dict[Arm, list[RunRecord]],
+    apart: list[tuple[RunRecord, str]],
+) -> None:
+    """Takes out what has another implementation than most, norms registered as exceptions aside."""
+    exempt = {*registration.implementations, "none"}
+    bound = [run for runs in arms.values() for run in runs if run.summary["norm"] not in exempt]
+    counts = Counter(_implementation(run) for run in bound)
+    usual = max(counts, key=lambda kind: (counts[kind], kind), default="")
+    for run in [run for run in bound if _implementation(run) != usual]:
+        apart.append((run, f"norm_impl is {_implementation(run)}, elsewhere {usual}"))
+    for arm, runs in arms.items():
+        arms[arm] = [run for run in runs if run not in bound or _implementation(run) == usual]
+
+
+def _implementation(run: RunRecord) -> str:
+    """Returns the norm's implementation, that of the cell around it ("fused+fused-gru") left out."""
+    return str(run.summary.get("norm_impl")).partition("+")[0]
+
+
+def _norms_alike(arms: dict[Arm, list[RunRecord]], apart: list[tuple[RunRecord, str]]) -> None:
     """Takes out of each arm what has another implementation or another option of its norm."""
     for arm, runs in arms.items():
         kinds = {run.path: _norm(run) for run in runs}
@@ -140,7 +161,6 @@ def _norms_alike(
         for run in [run for run in runs if kinds[run.path] != usual]:
             apart.append((run, _difference(json.loads(kinds[run.path]), json.loads(usual))))
         arms[arm] = [run for run in runs if kinds[run.path] == usual]
-    return apart
 
 
 def _norm(run: RunRecord) -> str:
