@@ -28,7 +28,7 @@ RULES = {
     "errors.py": ((), HYDRA | {"torch"}),
     "types.py": ((), HYDRA | {"torch"}),
     "files.py": ((), HYDRA | {"torch"}),
-    "registration.py": ((), HYDRA | {"torch"}),
+    "registration.py": (("errors",), HYDRA | {"torch"}),
     "norms": (("norms", "errors", "types"), HYDRA),
     "models": (("models", "norms.base", "norms.gru", "errors", "types"), HYDRA),
     "tasks/task.py": ((), HYDRA),
