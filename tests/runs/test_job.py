@@ -256,6 +256,14 @@ def test_a_target_is_imported_from_anywhere_unless_only_known_kinds_are_trusted(
     assert kind_of("norm", node, trusted=["fractions.Fraction"])(1, 2) == 0.5
 
 
+def test_an_average_says_of_how_many_checkpoints_it_is(tiny_config, tmp_path, caplog):
+    """Five are asked for; the one at the end of training is all that there is."""
+    many = ("trainer.average=5", "trainer.keep=5", "trainer.checkpoint_every=100")
+    summary = run(tiny_config(*many), tmp_path / "r", [])
+    assert (summary["weights"], summary["averaged"]) == ("average", 1)
+    assert "Averaging 1 checkpoints, not 5" in caplog.text
+
+
 # --- W&B beside a run
 
 
