@@ -189,6 +189,8 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
 
     checkpoints = parts.checkpoints
     state = checkpoints.newest_state()
+    if state is not None:
+        checkpoints.check_best(state["progress"]["best_step"])
     rank = distributed.rank()
     if rank == 0:
         keep_lines(directory.metrics, 0 if state is None else state["lines"])

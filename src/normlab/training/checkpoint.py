@@ -90,6 +90,26 @@ class Checkpoints:
             )
         return content
 
+    def check_best(self, step: int) -> None:
+        """Raises UserError unless best.pt holds the weights of `step` (0: none yet) or later ones.
+
+        Later ones are there when the process died between the two writes; training repeats them.
+        """
+        if not step:
+            return
+        try:
+            found = self.read("best")["step"]
+        except UserError as error:
+            raise UserError(
+                f"{error} The best weights so far are lost with it: restore the file, or delete "
+                f"{self.folder} to start the run again."
+            ) from error
+        if found < step:
+            raise UserError(
+                f"{self.folder / 'best.pt'} holds the weights of step {found}, but the best so far "
+                f"were those of step {step}: restore the file, or delete {self.folder}."
+            )
+
     def average(self, count: int, last: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         """Returns the mean of the `count` newest weights, and of how many it is the mean.
 

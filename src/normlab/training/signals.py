@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,7 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+PATIENCE = 2.0  # seconds after a signal in which a Ctrl-C is the same request
 
 
 class Interrupted(BaseException):
@@ -18,12 +20,17 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Whether a signal has asked the run to stop; a second Ctrl-C ends the process at once."""
+    """Whether a signal has asked the run to stop; a later Ctrl-C ends the process at once.
+
+    One within two seconds does not: make and torchrun pass on what the terminal has sent already,
+    and it would meet the writing of the checkpoint.
+    """
 
     def __init__(self, together: bool = False) -> None:
         self.requested = False
         self._together = together
         self._raise = False
+        self._since = 0.0
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -43,11 +50,11 @@ class Interrupts:
             self._raise = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
         if not self.requested:
             log.warning("%s: saving, then stopping.", signal.Signals(number).name)
-        self.requested = True
+            self.requested, self._since = True, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() > self._since + PATIENCE:
+            raise KeyboardInterrupt
         if self._raise:
             self._raise = False
             raise Interrupted
