@@ -51,7 +51,7 @@ def show(runs: list[RunRecord]) -> None:
     print(f"\n{'norm':<12}{'mean':>6}{'dev NLL':>10}{'guessing':>10}{'test BLEU':>11}")
     for run in sorted(runs, key=lambda run: (run.value("init_mean"), run.value("norm"))):
         (test,) = run.summary["test"].values()
-        found = (run.last("dev/nll"), run.summary["guessing"]["value"], test["bleu"])
+        found = (run.measure("dev/nll"), run.summary["guessing"]["value"], test["bleu"])
         numbers = [f"{number:.2f}" if number is not None else "-" for number in found]
         mean = f"{run.value('init_mean'):g}"
         print(f"{run.value('norm'):<12}{mean:>6}{numbers[0]:>10}{numbers[1]:>10}{numbers[2]:>11}")
