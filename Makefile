@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
 
-.PHONY: train contrast test test-fast lint format
+.PHONY: train contrast mutants test test-fast lint format
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
@@ -15,6 +15,10 @@ test: .venv/installed
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+mutants: .venv/installed
+	$(BIN)/python -m pip install --quiet -e '.[mutants]'
+	$(BIN)/python scripts/mutants.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
