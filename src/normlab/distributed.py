@@ -23,7 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from normlab.errors import UserError
 from normlab.place import HINT, Place
 
-TIMEOUT = timedelta(seconds=60)  # a process that is silent for longer ends the run
+# A process that is silent for longer ends the run.
+TIMEOUT = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", "60")))
 # How gloo and NCCL say that a peer is gone or silent.
 LOST = re.compile(r"peer|[Tt]imed out|[Tt]imeout|NCCL|Gloo|gloo")
 T = TypeVar("T")

@@ -125,7 +125,7 @@ def _setting(registration: Registration, run: RunRecord) -> str:
         "commit": commit(summary.get("commit")),
         "torch": summary.get("torch"),
         "device": str(summary.get("device")).partition(" ")[0].rstrip(","),
-        "segments": sorted({str(s.get("commit")) for s in _segments(run)}),
+        "commits of the segments": sorted({str(s.get("commit")) for s in _segments(run)}),
         "data": {"name": summary.get("data"), "contents": summary.get("contents")},
     }
     return json.dumps(flat(shared) | config, sort_keys=True)

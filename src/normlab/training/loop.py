@@ -153,6 +153,7 @@ class Trainer:
             return
         progress.evaluation_due = False
         self.tracker.log(progress.step, progress.seconds + self.window.seconds, metrics)
+        progress.latest = metrics
         value = metrics[self.metric.key]
         if progress.best is None or self.metric.better(value, progress.best):
             progress.best, progress.best_step = value, progress.step

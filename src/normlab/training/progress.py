@@ -23,6 +23,7 @@ class Progress:
     best: float | None = None  # of the task's metric
     best_step: int = 0
     evaluations_since_best: int = 0
+    latest: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
     evaluation_due: bool = False  # the evaluation after this step was cut short
     status: str = "running"
     diverged_at: int | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 
 from normlab.analysis.hidden import check, hidden_statistics
@@ -137,6 +138,13 @@ class Translation(Task):
     def contents(self) -> dict[str, Any]:
         """Returns hashes and numbers of sentences, those dropped or cut, and the subwords' hash."""
         return self.encoded.contents
+
+    def guessing(self) -> tuple[str, float]:
+        """Returns the dev NLL of guessing each subword by its frequency in training."""
+        size = self.tokenizer.get_vocab_size()
+        counts = np.bincount(self.encoded.train.tgt_ids, minlength=size) + 1.0  # none impossible
+        log_p = np.log(counts / counts.sum())
+        return "dev/nll", float(-log_p[self.encoded.dev.tgt_ids].mean())
 
     def save(self, run_dir: Path) -> None:
         """Stores the subwords."""
