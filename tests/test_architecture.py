@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
-BASICS = ("errors", "types", "files", "place", "distributed")
+BASICS = ("errors", "types", "files")
 
 
 def imports(path):
@@ -31,8 +31,6 @@ RULES = {
     "place.py": (("errors",), HYDRA | {"torch"}),
     "distributed.py": (("errors", "place"), HYDRA),
     "registration.py": (("errors",), HYDRA | {"torch"}),
-    "place.py": (("errors",), HYDRA | {"torch"}),
-    "distributed.py": (("place", "errors"), HYDRA),
     "norms": (("norms", "errors", "types"), HYDRA),
     "models": (("models", "norms.base", "norms.gru", "errors", "types"), HYDRA),
     "tasks/task.py": (("distributed",), HYDRA),
