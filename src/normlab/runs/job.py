@@ -163,7 +163,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.model,
             parts.objective,
             parts.optimizer,
-            parts.learning_rate,
+            parts.schedule.learning_rate,
             task.batches,
             parts.evaluate,
             task.metric,
@@ -173,6 +173,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.device,
             parts.environment,
             console,
+            parts.schedule.beta1,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
