@@ -26,7 +26,12 @@ TINY = {
         "data.train=200", "data.dev=20", "data.test=20", "data.batch_size=20", "model.width=2",
         "schedule.start=3", "schedule.end=100",
     ),
+    "retrieval": (
+        "data.train=100", "data.dev=20", "data.test=20", "data.batch_size=10",
+        "model.d_embedding=8", "model.d_hidden=8",
+    ),
 }  # fmt: skip
+CACHED = ("translation", "cifar10")
 NORMS = ("none", "weightnorm", "layernorm", "rmsnorm", "prmsnorm", "l2norm")
 
 
@@ -37,7 +42,8 @@ def config(request, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "cache"
 
     def make(*overrides):
-        given = [f"task={name}", *TINY[name], f"data.cache_dir={cache}", *SHORT, *overrides]
+        cached = [f"data.cache_dir={cache}"] if name in CACHED else []
+        given = [f"task={name}", *TINY[name], *cached, *SHORT, *overrides]
         return compose_job(CONF, given)
 
     return make

@@ -101,7 +101,7 @@ def text_pair(src_file: Path, tgt_file: Path) -> tuple[list[str], list[str]]:
 
     Raises UserError for a file that is missing, empty or not UTF-8, or different line counts.
     """
-    src_lines, tgt_lines = _read_lines(src_file), _read_lines(tgt_file)
+    src_lines, tgt_lines = read_lines(src_file), read_lines(tgt_file)
     if len(src_lines) != len(tgt_lines):
         raise UserError(
             f"{src_file} has {len(src_lines)} lines but {tgt_file} has {len(tgt_lines)}: "
@@ -190,7 +190,8 @@ def _find(folder: Path, name: str, language: str) -> Path:
     )
 
 
-def _read_lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, plain or `.gz`; raises UserError for any other."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
