@@ -30,6 +30,10 @@ TINY = {
         "data.train=100", "data.dev=20", "data.test=20", "data.batch_size=10",
         "model.d_embedding=8", "model.d_hidden=8",
     ),
+    "reader": (
+        "data.train=60", "data.dev=10", "data.test=10", "data.batch_size=10",
+        "model.d_embedding=8", "model.d_hidden=8",
+    ),
 }  # fmt: skip
 CACHED = ("translation", "cifar10")
 NORMS = ("none", "weightnorm", "layernorm", "rmsnorm", "prmsnorm", "l2norm")
@@ -101,7 +105,7 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
 
 def test_divergence_is_a_result_and_counts_as_the_worst(config, tmp_path):
     summary = job.run(
-        config("norm=none", "schedule.lr=1e30", "trainer.max_steps=8"), tmp_path / "r", []
+        config("norm=none", "schedule.lr=1e38", "trainer.max_steps=8"), tmp_path / "r", []
     )
     assert summary["status"] == "diverged" and summary["diverged_at"] <= 4
     worst = summary["best_dev"]["value"]
