@@ -3,16 +3,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from normlab.data.batching import (
+
+from normlab.errors import UserError
+from normlab.tasks.translation.batching import (
     EncodedBitext,
     collate,
     epoch_batches,
     eval_batches,
     padding_fraction,
 )
-from normlab.data.tokenizer import BOS, EOS, PAD
-
-from normlab.errors import UserError
+from normlab.tasks.translation.tokenizer import BOS, EOS, PAD
 
 sides = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
     lambda pairs: np.array(pairs).T
@@ -47,22 +47,6 @@ def test_every_sentence_is_in_exactly_one_batch_of_an_epoch(lengths, plan):
 @given(sides, plans)
 def test_batches_are_a_function_of_seed_and_epoch(lengths, plan):
     assert same(epoch_batches(*lengths, **plan), epoch_batches(*lengths, **plan))
-
-
-@given(sides, plans, st.integers(2, 5))
-def test_ranks_share_an_epoch_equally_and_without_overlap(lengths, plan, world_size):
-    whole = epoch_batches(*lengths, **plan)
-    if len(whole) < world_size:
-        with pytest.raises(UserError, match=f"{len(whole)} batches .* {world_size} processes"):
-            epoch_batches(*lengths, **plan, rank=0, world_size=world_size)
-        return
-    shares = [
-        epoch_batches(*lengths, **plan, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert {len(share) for share in shares} == {len(whole) // world_size}
-    taken = np.concatenate([batch for share in shares for batch in share])
-    assert len(set(taken)) == len(taken)
 
 
 def test_epochs_and_seeds_differ():
@@ -122,7 +106,7 @@ def test_collate_pads_shifts_and_counts():
     assert batch.tgt_out.tolist() == [[11, EOS, PAD], [8, EOS, PAD], [9, 10, EOS]]
     assert batch.positions.tolist() == [0, 1, 3, 4, 6, 7, 8]
     assert batch.labels.tolist() == [11, EOS, 8, EOS, 9, 10, EOS]
-    assert (batch.n_tokens, batch.n_src_tokens) == (7, 6)
+    assert batch.items == 7
     assert batch.indices.tolist() == [2, 0, 1]
 
 
@@ -143,8 +127,20 @@ def test_collate_keeps_every_token_in_its_place(pairs, random):
         assert (batch.tgt_out[row, tgt_end:] == PAD).all()
         assert (batch.tgt_in[row, tgt_end:] == PAD).all()
     assert torch.equal(batch.tgt_out.flatten()[batch.positions], batch.labels)
-    assert batch.n_tokens == int((batch.tgt_out != PAD).sum()) == len(batch.labels)
-    assert batch.n_src_tokens == int((batch.src != PAD).sum()) == int(batch.src_lengths.sum())
+    assert batch.items == int((batch.tgt_out != PAD).sum()) == len(batch.labels)
+    assert int((batch.src != PAD).sum()) == int(batch.src_lengths.sum())
+
+
+@given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=9), st.integers(2, 5))
+def test_processes_share_a_batch_without_overlap_and_each_counts_all_of_it(pairs, world_size):
+    src, tgt = map(list, zip(*pairs, strict=True))
+    data, indices = encoded(src, tgt), np.arange(len(pairs))
+    whole = collate(data, indices)
+    parts = [collate(data, indices, rank, world_size) for rank in range(world_size)]
+    assert {part.items for part in parts} == {whole.items}
+    assert sum(len(part.labels) for part in parts) == len(whole.labels)
+    taken = [int(i) for part in parts if len(part.labels) for i in part.indices]
+    assert sorted(taken) == list(range(len(pairs)))
 
 
 def test_a_batch_moves_with_all_its_tensors():
