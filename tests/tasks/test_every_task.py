@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from normlab.runs import job
+from normlab.runs import build, job
+from normlab.runs.config import check
 from normlab.runs.help import GROUPS
 from normlab.runs.loaded import load_run
 from normlab.runs.sweeps import compose_job, sweep_directories
@@ -101,6 +102,21 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
     assert [line for line in lines(parts) if line["step"] > 6] == [
         line for line in lines(whole) if line["step"] > 6
     ]
+
+
+def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
+    checked = check(config("norm=rmsnorm", "trainer.device=cpu"))
+    task = build.build_task(checked)
+    model = build.build_model(checked, task.model_arguments)
+    build.initialize_model(model, checked)
+    objective = task.objective(model).eval()
+    whole = task.batches(0)[0]()
+    parts = [task.batches(0, rank=rank, world_size=3)[0]() for rank in range(3)]
+    assert {part.items for part in parts} == {whole.items}
+    expected, found = objective(whole), [objective(part) for part in parts]
+    for name, (total, count) in expected.items():
+        assert sum(sums[name][1] for sums in found) == count
+        torch.testing.assert_close(sum(sums[name][0] for sums in found), total)
 
 
 def test_divergence_is_a_result_and_counts_as_the_worst(config, tmp_path):

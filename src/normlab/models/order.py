@@ -74,7 +74,8 @@ class OrderEmbedding(Network):
             elif isinstance(module, nn.Linear) and name == "target":
                 roles[f"{name}.weight"] = Role("features")
             elif isinstance(module, nn.Linear):  # a GRU's side: three matrices
-                roles[f"{name}.weight"] = Role(name.rpartition(".")[2], blocks=3)
+                side = name.rpartition(".")[2]
+                roles[f"{name}.weight"] = Role(side, blocks=3, orthogonal=side == "recurrent")
         return roles
 
     def compile_steps(self) -> None:

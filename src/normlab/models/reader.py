@@ -76,8 +76,9 @@ class AttentiveReader(Network):
             if isinstance(module, nn.Embedding):
                 roles[f"{name}.weight"] = Role("embeddings")
             elif isinstance(module, nn.Linear):
-                lstm = name.rpartition(".")[2]  # its matrices are of four gates
-                role = Role(kinds[name]) if name in kinds else Role(lstm, blocks=4)
+                side = name.rpartition(".")[2]  # of an LSTM: its matrices are of four gates
+                lstm = Role(side, blocks=4, orthogonal=side == "recurrent")
+                role = Role(kinds[name]) if name in kinds else lstm
                 roles[f"{name}.weight"] = role
         return roles
 

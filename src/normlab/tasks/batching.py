@@ -1,4 +1,4 @@
-"""Batches of examples of one size, for tasks that need not sort by length."""
+"""Batches of equally many examples, for tasks that need not sort by length."""
 
 import numpy as np
 
@@ -6,19 +6,21 @@ from normlab.errors import UserError
 
 
 def shuffled_batches(
-    examples: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1
+    examples: int, batch_size: int, *, seed: int, epoch: int, world_size: int = 1
 ) -> list[np.ndarray]:
-    """Returns the numbers of the examples of each batch of one rank in one epoch, in order.
+    """Returns the numbers of the examples of each batch of one epoch, in order.
 
-    A pure function of its arguments. All batches hold `batch_size` examples; what does not divide
-    is dropped, others in each epoch. Raises UserError when there is no batch for every rank.
+    A pure function of `seed` and `epoch`. All batches hold `batch_size` examples, of which each of
+    `world_size` processes has a share; what does not divide is dropped, others in each epoch.
+    Raises UserError when there is no batch, or no example in it for every process.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(examples)
-    share = examples // batch_size // world_size
-    if share == 0:
+    if batch_size > examples:
         raise UserError(
-            f"batch_size={batch_size} is more than {examples} training examples give "
-            f"{world_size} process{'es' * (world_size > 1)}: lower it."
+            f"batch_size={batch_size} is more than the {examples} training examples: lower it."
         )
-    batches = order[: share * world_size * batch_size].reshape(-1, batch_size)
-    return list(batches[rank::world_size])
+    if batch_size < world_size:
+        raise UserError(
+            f"batch_size={batch_size} is too small for {world_size} processes: raise it."
+        )
+    order = np.random.default_rng([seed, epoch]).permutation(examples)
+    return list(order[: examples // batch_size * batch_size].reshape(-1, batch_size))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from normlab.tasks.retrieval.ranking import contrastive_loss, mean_recall, recall, violation
+from normlab.tasks.retrieval.ranking import contrastive_losses, mean_recall, recall, violation
 
 
 def test_a_caption_below_its_target_violates_nothing():
@@ -19,13 +19,13 @@ def test_the_loss_is_the_sum_over_all_contrasts():
     penalties = torch.rand(5, 5)
     numbers = torch.tensor([0, 1, 1, 2, 3])  # two captions of one target
     same = numbers[:, None] == numbers
-    expected = 0.0
+    expected = torch.zeros(5)
     for i in range(5):
         for j in range(5):
             if numbers[i] != numbers[j]:
-                expected += max(0, 0.3 + penalties[i, i] - penalties[i, j])
-                expected += max(0, 0.3 + penalties[i, i] - penalties[j, i])
-    torch.testing.assert_close(contrastive_loss(penalties, same, 0.3), torch.as_tensor(expected))
+                expected[i] += max(0, 0.3 + penalties[i, i] - penalties[i, j])
+                expected[i] += max(0, 0.3 + penalties[i, i] - penalties[j, i])
+    torch.testing.assert_close(contrastive_losses(penalties, same, 0.3), expected)
 
 
 def test_perfect_and_constant_embeddings():

@@ -1,6 +1,6 @@
 """Classification of images as a task: what the trainer asks for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +27,11 @@ class Batch:
 
     images: Tensor  # (batch, channels, height, width), whitened, fp32
     labels: Tensor  # (batch,) int64
-
-    @property
-    def items(self) -> int:
-        """Returns the number of images."""
-        return len(self.labels)
+    items: int  # images of all processes' parts
 
     def to(self, device: torch.device) -> "Batch":
         """Returns this batch on `device`."""
-        return Batch(self.images.to(device), self.labels.to(device))
+        return Batch(self.images.to(device), self.labels.to(device), self.items)
 
 
 class ImageObjective(nn.Module):
@@ -50,7 +46,8 @@ class ImageObjective(nn.Module):
         logits = self.model(batch.images).float()  # (batch, classes)
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
         wrong = 100.0 * (logits.argmax(1) != batch.labels).sum()
-        return {"loss": (loss, batch.items), "error": (wrong, batch.items)}
+        count = len(batch.labels)
+        return {"loss": (loss, count), "error": (wrong, count)}
 
 
 class Classification(Task):
@@ -91,14 +88,10 @@ class Classification(Task):
         """Returns the epoch's batches of images in a new order."""
         labels = self.pictures.train.labels
         chosen = shuffled_batches(
-            len(labels),
-            self.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
+            len(labels), self.batch_size, seed=self.seed, epoch=epoch, world_size=world_size
         )
-        return [partial(_batch, self.images["train"], labels, indices) for indices in chosen]
+        images = self.images["train"]
+        return [partial(collate, images, labels, batch, rank, world_size) for batch in chosen]
 
     def evaluate(self, objective: ImageObjective, device: torch.device) -> dict[str, float]:
         """Returns dev loss, in nats per image, and dev error, in percent."""
@@ -136,12 +129,12 @@ class Classification(Task):
     def _in_order(self, name: str, labels: np.ndarray) -> list[Callable[[], Batch]]:
         size = 5 * self.batch_size  # evaluation keeps nothing for a backward pass
         parts = np.split(np.arange(len(labels)), range(size, len(labels), size))
-        return [partial(_batch, self.images[name], labels, part) for part in parts]
+        return [partial(collate, self.images[name], labels, part) for part in parts]
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterable[Callable[[], Batch]], device: torch.device
+    model: nn.Module, batches: Sequence[Callable[[], Batch]], device: torch.device
 ) -> np.ndarray:
     """Returns the most probable class (images,) of every image of `batches`."""
     model.eval()
@@ -149,6 +142,10 @@ def predict(
     return np.concatenate(found)
 
 
-def _batch(images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> Batch:
-    chosen = torch.from_numpy(images[indices].astype(np.float32))
-    return Batch(chosen, torch.from_numpy(labels[indices]))
+def collate(
+    images: np.ndarray, labels: np.ndarray, indices: np.ndarray, rank: int = 0, world_size: int = 1
+) -> Batch:
+    """Returns the images `indices`, of which each process has every `world_size`-th."""
+    own = indices[rank::world_size]
+    chosen = torch.from_numpy(images[own].astype(np.float32))
+    return Batch(chosen, torch.from_numpy(labels[own]), items=len(indices))

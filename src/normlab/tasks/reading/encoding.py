@@ -1,7 +1,7 @@
 """Questions as numbers, with other numbers for an entity each time."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,15 +32,18 @@ class Batch:
     query: Tensor  # (batch, query length)
     query_lengths: Tensor  # (batch,)
     answers: Tensor  # (batch,) markers from 0, or NOT_THERE
-
-    @property
-    def items(self) -> int:
-        """Returns the number of questions."""
-        return len(self.answers)
+    items: int  # questions of all processes' parts
 
     def to(self, device: torch.device) -> "Batch":
         """Returns this batch on `device`."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return replace(
+            self,
+            document=self.document.to(device),
+            document_lengths=self.document_lengths.to(device),
+            query=self.query.to(device),
+            query_lengths=self.query_lengths.to(device),
+            answers=self.answers.to(device),
+        )
 
 
 def vocabulary_of(questions: Iterable[Question], size: int) -> Vocabulary:
@@ -68,15 +71,22 @@ def encode(question: Question, vocabulary: Vocabulary, max_length: int) -> Encod
 
 
 def collate(
-    questions: Sequence[Encoded], indices: np.ndarray, vocab: int, markers: int, seed: list[int]
+    questions: Sequence[Encoded],
+    indices: np.ndarray,
+    vocab: int,
+    markers: int,
+    seed: list[int],
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Batch:
     """Returns the questions `indices` with entities as random ones of `markers` markers.
 
     Markers follow the `vocab` words. Which one stands for an entity is drawn for each question, a
-    function of `seed` and the question's index: what a marker meant elsewhere tells nothing.
+    function of `seed` and the question's index: what a marker meant elsewhere tells nothing. Of
+    several processes each has every `world_size`-th question.
     """
     documents, queries, answers = [], [], []
-    for i in indices:
+    for i in indices[rank::world_size]:
         question = questions[i]
         order = np.random.default_rng([*seed, int(i)]).permutation(markers)
 
@@ -97,4 +107,5 @@ def collate(
         as_tensor(asked),
         as_tensor(asked_lengths),
         torch.tensor(answers),
+        items=len(indices),
     )

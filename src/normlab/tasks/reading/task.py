@@ -19,7 +19,7 @@ from normlab.tasks.reading.sources import Questions, most_frequent_error
 from normlab.tasks.task import Metric, Sums, Task, mean_losses
 from normlab.types import Count
 
-EVALUATION = 2**31  # stands for the epoch where markers of dev and test questions are drawn
+EVALUATION = [2**31]  # the seed of the markers of dev and test questions
 
 
 class ReaderObjective(nn.Module):
@@ -39,7 +39,8 @@ class ReaderObjective(nn.Module):
         ).float()  # (batch, entities)
         loss = F.cross_entropy(logits, batch.answers, reduction="sum", ignore_index=NOT_THERE)
         wrong = 100.0 * (logits.argmax(1) != batch.answers).sum()
-        return {"loss": (loss, batch.items), "error": (wrong, batch.items)}
+        count = len(batch.answers)
+        return {"loss": (loss, count), "error": (wrong, count)}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the time steps of the encoders."""
@@ -88,15 +89,12 @@ class Reading(Task):
         self, epoch: int, *, rank: int = 0, world_size: int = 1
     ) -> Sequence[Callable[[], Batch]]:
         """Returns the epoch's batches of questions in a new order, with new markers."""
+        train = self.sets["train"]
         chosen = shuffled_batches(
-            len(self.sets["train"]),
-            self.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
+            len(train), self.batch_size, seed=self.seed, epoch=epoch, world_size=world_size
         )
-        return [self._batch(self.sets["train"], indices, epoch) for indices in chosen]
+        drawn = [self.seed, epoch]  # where markers are drawn
+        return [partial(self._collate(train, drawn), batch, rank, world_size) for batch in chosen]
 
     def evaluate(self, objective: ReaderObjective, device: torch.device) -> dict[str, float]:
         """Returns dev loss, in nats per question, and dev error, in percent."""
@@ -155,11 +153,12 @@ class Reading(Task):
     def _parts(self) -> dict[str, list]:
         return {"train": self.corpus.train, "dev": self.corpus.dev, "test": self.corpus.test}
 
-    def _batch(
-        self, questions: list[Encoded], indices: np.ndarray, epoch: int
-    ) -> Callable[[], Batch]:
-        seed = [EVALUATION] if epoch == EVALUATION else [self.seed, epoch]
-        return partial(collate, questions, indices, len(self.vocabulary), self.markers, seed)
+    def _collate(self, questions: list[Encoded], seed: list[int]) -> Callable[..., Batch]:
+        def make(indices: np.ndarray, rank: int = 0, world_size: int = 1) -> Batch:
+            sizes = len(self.vocabulary), self.markers
+            return collate(questions, indices, *sizes, seed, rank, world_size)
+
+        return make
 
     def _in_order(self, name: str) -> list[Callable[[], Batch]]:
         questions = self.sets[name]
@@ -167,4 +166,4 @@ class Reading(Task):
         order = np.argsort([len(question.document) for question in questions], kind="stable")
         size = 4 * self.batch_size  # evaluation keeps nothing for a backward pass
         parts = np.split(order, range(size, len(order), size))
-        return [self._batch(questions, part, EVALUATION) for part in parts]
+        return [partial(self._collate(questions, EVALUATION), part) for part in parts]

@@ -18,8 +18,8 @@ def violation(captions: Tensor, targets: Tensor) -> Tensor:
     return (captions[:, None] - targets[None]).clamp(min=0).square().sum(-1)
 
 
-def contrastive_loss(penalties: Tensor, same: Tensor, margin: float) -> Tensor:
-    """Returns the sum over pairs of how far they fail to beat all others (Eq. 5).
+def contrastive_losses(penalties: Tensor, same: Tensor, margin: float) -> Tensor:
+    """Returns how far each pair (batch,) fails to beat all others, a sum over these (Eq. 5).
 
     penalties (batch, batch) is `violation` with true pairs on the diagonal: each should be `margin`
     below the other targets of its caption, and the other captions of its target. `same` (batch,
@@ -28,7 +28,7 @@ def contrastive_loss(penalties: Tensor, same: Tensor, margin: float) -> Tensor:
     true = penalties.diagonal()
     by_caption = (margin + true[:, None] - penalties).clamp(min=0)
     by_target = (margin + true[None] - penalties).clamp(min=0)
-    return (by_caption + by_target).masked_fill(same, 0).sum()
+    return by_caption.masked_fill(same, 0).sum(1) + by_target.masked_fill(same, 0).sum(0)
 
 
 def recall(captions: Tensor, targets: Tensor, fold: int) -> tuple[dict[str, float], np.ndarray]:

@@ -56,6 +56,34 @@ def pairs(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt:
     return _of_pairs(corpora.text(dir=dir, train=train, dev=dev, test=test, src=src, tgt=tgt))
 
 
+def hub_pairs(
+    *,
+    path: str,
+    config: str | None,
+    revision: str,
+    train: str,
+    dev: str,
+    test: Sequence[str],
+    src: str,
+    tgt: str,
+    format: str,
+) -> Retrieval:
+    """Returns the sentence pairs of a hub data set (corpora.py's `hub`), as above."""
+    return _of_pairs(
+        corpora.hub(
+            path=path,
+            config=config,
+            revision=revision,
+            train=train,
+            dev=dev,
+            test=test,
+            src=src,
+            tgt=tgt,
+            format=format,
+        )
+    )
+
+
 def features(
     *, dir: str, train: str, dev: str, test: Sequence[str], captions_per_image: Count
 ) -> Retrieval:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from normlab.files import hash_json, write_text
 from normlab.models.order import OrderEmbedding, Sentences
 from normlab.tasks.batching import shuffled_batches
-from normlab.tasks.retrieval.ranking import contrastive_loss, mean_recall, recall, violation
+from normlab.tasks.retrieval.ranking import contrastive_losses, mean_recall, recall, violation
 from normlab.tasks.retrieval.sources import Described, Retrieval
 from normlab.tasks.task import Metric, Sums, Task
 from normlab.tasks.words import Vocabulary, padded, split
@@ -23,20 +23,26 @@ from normlab.types import Count, Positive
 
 @dataclass(frozen=True)
 class Batch:
-    """Captions and what they describe, row by row."""
+    """Captions and what they describe, row by row.
+
+    Every process has all of them, for each pair is compared with all others of its batch; its own
+    part are the losses of every `world_size`-th pair.
+    """
 
     captions: Sentences
     targets: Sentences | Tensor  # or vectors (batch, features)
     numbers: Tensor  # (batch,) of the targets: equal ones are no contrast
+    own: slice  # the pairs whose losses this process has
 
     @property
     def items(self) -> int:
-        """Returns the number of captions."""
+        """Returns the number of captions, of all processes' parts."""
         return len(self.numbers)
 
     def to(self, device: torch.device) -> "Batch":
         """Returns this batch on `device`."""
-        return Batch(self.captions.to(device), self.targets.to(device), self.numbers.to(device))
+        captions, targets = self.captions.to(device), self.targets.to(device)
+        return Batch(captions, targets, self.numbers.to(device), self.own)
 
 
 class OrderObjective(nn.Module):
@@ -47,14 +53,15 @@ class OrderObjective(nn.Module):
         self.model, self.margin = model, margin
 
     def forward(self, batch: Batch) -> Sums:
-        """Returns two sums over captions: `loss`, and `violation` by the true pairs."""
+        """Returns two sums over own pairs: `loss`, and the `violation` of each."""
         captions = self.model.embed_captions(batch.captions)
         penalties = violation(captions, self.model.embed_targets(batch.targets))
         same = batch.numbers[:, None] == batch.numbers
-        loss = contrastive_loss(penalties, same, self.margin)
+        losses = contrastive_losses(penalties, same, self.margin)[batch.own]
+        violations = penalties.diagonal()[batch.own]
         return {
-            "loss": (loss, batch.items),
-            "violation": (penalties.diagonal().sum(), batch.items),
+            "loss": (losses.sum(), len(losses)),
+            "violation": (violations.sum(), len(losses)),
         }
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -132,15 +139,12 @@ class OrderRetrieval(Task):
         self, epoch: int, *, rank: int = 0, world_size: int = 1
     ) -> Sequence[Callable[[], Batch]]:
         """Returns the epoch's batches of captions in a new order, each with its target."""
+        captions, size = len(self.train.captions), self.batch_size
         chosen = shuffled_batches(
-            len(self.train.captions),
-            self.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
+            captions, size, seed=self.seed, epoch=epoch, world_size=world_size
         )
-        return [partial(_batch, self.train, rows) for rows in chosen]
+        own = slice(rank, None, world_size)
+        return [partial(collate, self.train, rows, own) for rows in chosen]
 
     def evaluate(self, objective: OrderObjective, device: torch.device) -> dict[str, float]:
         """Returns recall and ranks in both directions on the dev set."""
@@ -211,9 +215,11 @@ class OrderRetrieval(Task):
         return np.split(np.arange(count), range(size, count, size))
 
 
-def _batch(data: Encoded, rows: np.ndarray) -> Batch:
+def collate(data: Encoded, rows: np.ndarray, own: slice) -> Batch:
+    """Returns the captions `rows` of `data` with their targets."""
     numbers = rows // data.captions_per_target
-    return Batch(data.captions_at(rows), data.targets_at(numbers), torch.from_numpy(numbers))
+    captions, targets = data.captions_at(rows), data.targets_at(numbers)
+    return Batch(captions, targets, torch.from_numpy(numbers), own)
 
 
 def _sentences(sentences: list[np.ndarray]) -> Sentences:
