@@ -9,6 +9,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
 BASICS = ("errors", "types", "files", "place", "distributed")
+SHARED = (  # what several tasks stand on
+    "tasks.task",
+    "tasks.batching",
+    "tasks.cache",
+    "tasks.hub",
+    "tasks.words",
+    "tasks.translation.corpora",
+    "tasks.translation.grammar",
+)
 
 
 def imports(path):
@@ -40,6 +49,7 @@ RULES = {
         (
             "tasks.translation",
             "tasks.task",
+            "tasks.hub",
             "models.seq2seq",
             "analysis.hidden",
             "distributed",
@@ -49,6 +59,17 @@ RULES = {
     ),
     "tasks/translation/search.py": ((), HYDRA | {"numpy", "tokenizers"}),
     "tasks/translation/scoring.py": ((), HYDRA | {"torch"}),
+    "tasks/batching.py": (("errors",), HYDRA | {"torch"}),
+    "tasks/cache.py": (("files",), HYDRA | {"torch"}),
+    "tasks/hub.py": (("errors",), HYDRA | {"torch"}),
+    "tasks/words.py": (("errors",), HYDRA | {"torch"}),
+    **{
+        f"tasks/{name}": (
+            (f"tasks.{name}", f"models.{model}", "models.network", *SHARED, *BASICS),
+            HYDRA | {"training"},
+        )
+        for name, model in (("images", "convpool"), ("retrieval", "order"), ("reading", "reader"))
+    },
     "training": (("training", "tasks.task", "distributed", *BASICS), HYDRA),
     "analysis": (("analysis", "models.seq2seq", "errors"), HYDRA),
     # From the config to the reports all of ours may meet here, and nowhere else.

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from normlab.models.network import Network
     from normlab.tasks.task import Task
     from normlab.training.checkpoint import Checkpoints
+    from normlab.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Parts:
     model: "Network"
     objective: "nn.Module"
     optimizer: "torch.optim.Optimizer"
-    learning_rate: Callable[[int], float]
+    schedule: "Schedule"
     checkpoints: "Checkpoints"
     contents: dict[str, Any]
 
@@ -149,7 +150,7 @@ def assemble(
         model,
         objective,
         build.build_optimizer(model, config),
-        build.learning_rate(config),
+        build.build_schedule(config),
         Checkpoints(directory.checkpoints, config.trainer.keep, owner),
         contents,
     )
@@ -160,7 +161,7 @@ def check_parts(config: Config, trusted: Collection[str] | None = None) -> None:
     import torch
 
     placeholders = build.kind_of("task", config.task, trusted).placeholders
-    build.learning_rate(config)
+    build.build_schedule(config)
     with torch.device("meta"):
         model = build.build_model(config, placeholders, trusted)
         build.initialize_model(model, config)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from normlab.models.network import Network
     from normlab.tasks.task import Task
+    from normlab.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -78,18 +79,27 @@ def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimize
     return optimizer(model.parameters(), **arguments)
 
 
-def learning_rate(config: Config) -> Callable[[int], float]:
-    """Returns the learning rate of `config` as a function of the step, counted from 1."""
+def build_schedule(config: Config) -> "Schedule":
+    """Returns the learning rate of `config`, and what changes with it."""
     from normlab.errors import UserError
     from normlab.training import schedules
 
-    kinds = {kind.__name__: kind for kind in (schedules.inverse_sqrt, schedules.constant)}
+    kinds: dict[str, Callable] = {
+        "inverse_sqrt": schedules.inverse_sqrt,
+        "constant": schedules.constant,
+        "linear_decay": schedules.LinearDecay,
+    }
     arguments = dict(config.schedule)
     name = arguments.pop("name", None)
     if name not in kinds:
-        raise UserError(f"schedule.name={name} is unknown: use {' or '.join(kinds)}.")
+        known = " or ".join([", ".join([*kinds][:-1]), [*kinds][-1]])
+        raise UserError(f"schedule.name={name} is unknown: use {known}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])
-    return partial(kinds[name], **checked)
+    if name == "linear_decay":
+        with keys_of("schedule", checked):
+            decay = schedules.LinearDecay(**checked)
+        return schedules.Schedule(decay, decay.beta1)
+    return schedules.Schedule(partial(kinds[name], **checked))
 
 
 def _arguments(node: Node) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.model,
             parts.objective,
             parts.optimizer,
-            parts.learning_rate,
+            parts.schedule.learning_rate,
             partial(task.batches, rank=rank, world_size=distributed.world_size()),
             parts.evaluate,
             task.metric,
@@ -216,6 +216,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.device,
             parts.environment,
             console,
+            parts.schedule.beta1,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
