@@ -1,12 +1,12 @@
-"""Draws training curves of run directories: `scripts/curves.py runs/sweep/* --out curves`."""
+"""Draws training curves of run directories: `scripts/curves.py runs/sweep/* --out curves.png`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.reports.curves import figure
-from normlab.reports.runs import read_run
+from normlab.reports.figures import Panel, draw_curves, wide, write_figure
+from normlab.reports.records import read_record
 
 
 def main() -> None:
@@ -14,15 +14,17 @@ def main() -> None:
     parser.add_argument("run_dirs", nargs="+", type=Path)
     parser.add_argument("--keys", nargs="+", default=["train/loss", "dev/bleu"])
     parser.add_argument("--against", default="step", choices=("step", "time"))
-    parser.add_argument("--out", type=Path, default=Path("curves"), help="writes OUT.svg, OUT.png")
+    parser.add_argument("--out", type=Path, default=Path("curves.png"), help=".png or .svg")
     args = parser.parse_args()
     try:
-        figure([read_run(path) for path in args.run_dirs], args.keys, args.against, args.out)
+        runs = [read_record(path) for path in args.run_dirs]
+        panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in args.keys]
+        write_figure(panels, draw_curves, args.out)
     except UserError as error:
         sys.exit(str(error))
     except ImportError:
         sys.exit("drawing needs matplotlib: pip install -e '.[plots]'")
-    print(f"wrote {args.out.with_suffix('.svg')} and {args.out.with_suffix('.png')}")
+    print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rebuilds results/ from run directories, without training: tables, figures, verdicts."""
+"""Rebuilds results/ from the records in it, without training: tables, figures, verdicts."""
 
 import argparse
 import sys
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.reports.benchmarks import write_pages
-from normlab.reports.experiments import load, load_all
-from normlab.reports.report import write_index, write_report
+from normlab.reports.evidence import read_evidence
+from normlab.reports.experiments import read_experiment, read_experiments
+from normlab.reports.index import write_index
+from normlab.reports.pages import write_page
 
 
 def main() -> None:
@@ -15,18 +17,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="experiments to rebuild; all when none is named")
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--benchmarks", type=Path, default=Path("runs/benchmarks"))
     args = parser.parse_args()
     try:
-        every = load_all(args.experiments)
-        chosen = [load(name, args.experiments) for name in args.names] or every
+        every = read_experiments(args.experiments)
+        chosen = [read_experiment(name, args.experiments) for name in args.names] or every
         for experiment in chosen:
-            for scale in experiment.available():
-                if folder := write_report(experiment, scale, args.results):
-                    print(f"wrote {folder}")
-        for page in write_pages(args.benchmarks, args.results):
+            for scale in experiment.registrations:
+                if page := write_page(read_evidence(experiment, scale, args.results), args.results):
+                    print(f"wrote {page}")
+        for page in write_pages(args.results / "benchmarks", args.results):
             print(f"wrote {page}")
-        print(f"wrote {write_index(every, args.results)}")
+        print(f"wrote {write_index(every, args.experiments, args.results)}")
     except UserError as error:
         sys.exit(str(error))
     except ImportError:

@@ -1,8 +1,9 @@
 """Runs what is missing of an experiment, then reports it: `scripts/reproduce.py table4`.
 
-Finished runs are not repeated, interrupted ones resume. Further arguments are overrides of
-train.py: `scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the
-root of the repository.
+Runs whose record lies in results/ or that have finished here are not repeated, interrupted ones
+resume, and what finishes is recorded. Further arguments are overrides of train.py:
+`scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the root of the
+repository.
 """
 
 import argparse
@@ -13,10 +14,11 @@ import time
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.reports.experiments import load, load_all
-from normlab.reports.report import write_index, write_report
-
-ENDED = ("completed", "diverged")
+from normlab.reports.evidence import read_evidence
+from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
+from normlab.reports.index import write_index
+from normlab.reports.pages import pipeline, write_page
+from normlab.reports.records import ENDED, collect, records_folder, restore
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", help="a folder of experiments/")
-    parser.add_argument("--scale", default="smoke", help="smoke (default), multi30k, paper, ...")
+    parser.add_argument("--scale", default=SMOKE, help="smoke (default), multi30k, paper, ...")
     parser.add_argument("--launcher", default="basic", choices=("basic", "joblib", "slurm"))
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -36,31 +38,49 @@ def main() -> None:
 
 
 def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
-    """Runs the sweep and writes its report; returns the exit code of the sweep."""
-    experiment = load(args.name, args.experiments)
-    sweep = experiment.sweep(args.scale)
+    """Runs the sweep, records it and writes its report; returns the exit code of the sweep."""
+    experiment = read_experiment(args.name, args.experiments)
+    if args.scale not in experiment.sweeps():
+        known = ", ".join(experiment.sweeps()) or "none: it cannot run yet"
+        raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
     if not Path("train.py").exists():
         raise UserError("start this in the root of the repository, where train.py is.")
-    overrides = [f"+{args.name}={args.scale}", *overrides]
-    code = run_sweep(overrides, args.launcher, sweep.folder)
-    if folder := write_report(experiment, args.scale, args.results):
-        print(f"wrote {folder / 'table.md'}")
-    print(f"wrote {write_index(load_all(args.experiments), args.results)}")
+    if cost := experiment.registrations[args.scale].cost():
+        print(f"estimated cost: {cost}")
+    sweep = f"{experiment.evidence}/{args.scale}"
+    overrides = [f"+{experiment.evidence}={args.scale}", *overrides]
+    code = run_sweep(overrides, args.launcher, records_folder(args.results, sweep), args.results)
+    evidence = read_evidence(experiment, args.scale, args.results)
+    if args.scale == SMOKE:
+        print(pipeline(evidence))
+    if page := write_page(evidence, args.results):
+        print(f"wrote {page}")
+    print(
+        f"wrote {write_index(read_experiments(args.experiments), args.experiments, args.results)}"
+    )
     return code
 
 
-def run_sweep(overrides: list[str], launcher: str, folder: Path) -> int:
-    """Runs the sweep in train.py and shows how far it is; returns its exit code."""
-    import normlab.run  # noqa: F401 - registers the resolvers of the config
-    from normlab.rundir import sweep_directories
+def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path) -> int:
+    """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
+    from normlab.runs.sweeps import sweep_directories
 
     jobs = sweep_directories(Path("conf"), overrides)
+    for job in jobs:  # what another machine measured stands as finished here
+        restore(records / job.name, job)
+    code = train(jobs, overrides, launcher)
+    for job in jobs:
+        if status(job) in ENDED:
+            collect(job, results)
+    return code
+
+
+def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
+    """Trains the jobs that have not ended under these limits; returns train.py's exit code."""
     before = sum(status(job) in ENDED for job in jobs)
-    if before == len(jobs):
-        print(f"all {len(jobs)} runs are there; nothing to train.")
-        return 0
+    folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"
     command = [sys.executable, "train.py", *overrides]

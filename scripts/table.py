@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.reports.runs import read_run
+from normlab.reports.records import read_record
 from normlab.reports.tables import pivot
 
 
@@ -14,10 +14,10 @@ def main() -> None:
     parser.add_argument("run_dirs", nargs="+", type=Path)
     parser.add_argument("--rows", default="init_mean", help="a key of summary or config")
     parser.add_argument("--columns", default="norm", help="a key of summary or config")
-    parser.add_argument("--value", default="best_dev_bleu", help="such a key, or a metric's")
+    parser.add_argument("--value", default="best_dev", help="such a key, or a metric: dev/nll")
     args = parser.parse_args()
     try:
-        runs = [read_run(path) for path in args.run_dirs if (path / "summary.json").exists()]
+        runs = [read_record(path) for path in args.run_dirs if (path / "summary.json").exists()]
         if not runs:
             raise UserError("none of these directories holds a finished run.")
         print(pivot(runs, args.rows, args.columns, args.value))

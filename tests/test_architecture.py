@@ -33,7 +33,8 @@ RULES = {
     "analysis": ({"analysis", "data", "models", "errors"}, HYDRA),
     "schema.py": ({"errors"}, {"torch", "hydra"}),
     "benchmarks": ({"benchmarks", "norms", "data", "training", "schema", "errors"}, HYDRA),
-    "reports": ({"reports", "errors"}, HYDRA | {"torch"}),
+    "registration.py": ({"errors"}, HYDRA | {"torch"}),
+    "reports": ({"reports", "registration", "errors"}, HYDRA | {"torch"}),
     "help.py": (set(), HYDRA | {"torch"}),
 }
 

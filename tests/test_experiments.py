@@ -1,34 +1,64 @@
-"""The sweeps of experiments/: each composes, and reproduce.py runs one from end to end."""
+"""The sweeps of experiments/ are what is registered, and reproduce.py runs one from end to end."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import normlab.run  # noqa: F401 - registers the resolvers of the config
 import pytest
-from normlab.rundir import compose_job, sweep_directories
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Transformer
 
-from normlab import schema
-from normlab.reports.benchmarks import write_pages
-from normlab.reports.experiments import load_all
-from normlab.reports.report import write_index
+from normlab.registration import frozen
+from normlab.reports.experiments import read_experiments
+from normlab.runs.config import check
+from normlab.runs.sweeps import compose_job, register_resolvers
 
 ROOT = Path(__file__).parents[1]
-SWEEPS = [(e.name, scale) for e in load_all(ROOT / "experiments") for scale in e.available()]
+EXPERIMENTS = read_experiments(ROOT / "experiments")
+SWEEPS = [(e, scale) for e in EXPERIMENTS if not e.runs_of for scale in e.sweeps()]
 
 
-@pytest.mark.parametrize(("name", "scale"), SWEEPS)
-def test_every_sweep_composes_to_valid_configs(name, scale, monkeypatch):
+def swept(name, scale):
+    """Returns {key: values} of a sweep, read by Hydra's own parser, lists as tuples."""
+    register_resolvers(ROOT / "conf")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", [f"+{name}={scale}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    params = config.hydra.sweeper.params
+    parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+    return {
+        each.key_or_group: [frozen(value) for value in each.sweep_iterator(Transformer.identity)]
+        if each.is_sweep_override()
+        else [frozen(each.value())]
+        for each in parsed
+    }
+
+
+@pytest.mark.parametrize(
+    ("experiment", "scale"), SWEEPS, ids=lambda each: getattr(each, "name", each)
+)
+def test_every_sweep_runs_what_is_registered(experiment, scale, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (experiment,) = (e for e in load_all(Path("experiments")) if e.name == name)
-    sweep = experiment.sweep(scale)
-    for cell in (sweep.cells()[0], sweep.cells()[-1]):
-        values = [f"{k}={list(v) if isinstance(v, tuple) else v}" for k, v in cell]
-        config = schema.check(compose_job(Path("conf"), [f"+{name}={scale}", *values]))
+    registration = experiment.registrations[scale]
+    found = swept(experiment.name, scale)
+    assert found.pop("seed") == registration.seeds
+    assert {k: set(v) for k, v in found.items()} == {
+        key: set(map(frozen, values)) for key, values in registration.grid.items()
+    }
+    for arm in (registration.arms()[0], registration.arms()[-1]):
+        values = [f"{k}={list(v) if isinstance(v, tuple) else v}" for k, v in arm]
+        config = check(compose_job(Path("conf"), [f"+{experiment.name}={scale}", *values]))
+        assert config.names.experiment == registration.name
+        assert (config.trainer.max_steps or 0) == registration.steps
         assert config.trainer.max_steps or config.trainer.max_minutes
-    first = sweep_directories(Path("conf"), [f"+{name}={scale}", *values, "seed=1"])
-    assert first[0].parent == sweep.folder  # the report looks where the runs go
+
+
+def test_every_experiment_that_can_run_has_a_smoke_sweep():
+    for experiment in EXPERIMENTS:
+        assert not experiment.sweeps() or "smoke" in experiment.sweeps()
 
 
 def reproduce(folder, *arguments):
@@ -43,26 +73,38 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def test_reproduce_trains_reports_and_repeats_nothing(workplace):
+def tiny(workplace):
+    return [
+        "norm=layernorm,rmsnorm", "seed=1", "trainer.max_steps=4", "trainer.eval_every=2",
+        "data.train=300", "model.encoder_layers=1", "model.decoder_layers=1",
+        f"data.cache_dir={workplace}/cache",
+    ]  # fmt: skip
+
+
+def test_reproduce_records_what_it_trains_and_a_fresh_clone_repeats_nothing(workplace):
     pytest.importorskip("matplotlib")
-    tiny = ["norm=layernorm,rmsnorm", "seed=1", "trainer.max_steps=4", "trainer.eval_every=2",
-            "data.train=300", "model.encoder_layers=1", "model.decoder_layers=1",
-            f"data.cache_dir={workplace}/cache"]  # fmt: skip
-    first = reproduce(workplace, "table4", *tiny)
+    first = reproduce(workplace, "table4", *tiny(workplace))
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "2 of 2 runs done" in first.stderr
+    assert "2 of 2 runs done" in first.stderr and "runs have ended" in first.stdout
     page = (workplace / "results/table4/smoke/table.md").read_text()
-    assert "2 of 8 runs have ended" in page and "trainer.max_steps=4" in page
-    assert (workplace / "results/table4/smoke/figure.png").exists()
+    assert "A smoke run is no evidence" in page
     assert "Table 4" in (workplace / "results/README.md").read_text()
-    runs = sorted((workplace / "runs/table4/smoke").glob("*/summary.json"))
+    records = workplace / "results/table4/smoke/runs"
+    runs = sorted(records.glob("*/summary.json"))
     stamps = [run.stat().st_mtime_ns for run in runs]
-    runs[0].unlink()  # as if this job had been killed
-    second = reproduce(workplace, "table4", *tiny)
-    assert second.returncode == 0, second.stdout + second.stderr
-    assert [run.stat().st_mtime_ns for run in runs[1:]] == stamps[1:] and runs[0].exists()
-    third = reproduce(workplace, "table4", *tiny)
-    assert "nothing to train" in third.stdout
+    assert len(runs) == 2 and not list(records.glob("*/checkpoints"))
+
+    shutil.rmtree(workplace / "runs")  # what another machine does not have
+    again = reproduce(workplace, "table4", *tiny(workplace))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [run.stat().st_mtime_ns for run in runs] == stamps
+    assert not list((workplace / "runs/table4/smoke").glob("*/checkpoints"))  # nothing was trained
+
+    shutil.rmtree(workplace / "runs")
+    shutil.rmtree(runs[0].parent)  # as if one job had been killed
+    third = reproduce(workplace, "table4", *tiny(workplace))
+    assert third.returncode == 0, third.stdout + third.stderr
+    assert runs[0].exists() and runs[1].stat().st_mtime_ns == stamps[1]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +120,3 @@ def test_mistakes_are_one_sentence(workplace, arguments, message):
     result = reproduce(workplace, *arguments)
     assert result.returncode == 1 and message in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_the_committed_index_is_what_the_committed_reports_say(tmp_path):
-    shutil.copytree(ROOT / "results", tmp_path / "results")
-    index = write_index(load_all(ROOT / "experiments"), tmp_path / "results")
-    pages = write_pages(ROOT / "results" / "benchmarks", tmp_path / "results")
-    for page in (index, *pages):
-        committed = ROOT / "results" / page.relative_to(tmp_path / "results")
-        assert page.read_text() == committed.read_text(), f"{committed}: run scripts/report.py"

@@ -237,7 +237,7 @@ def test_every_weight_matrix_has_a_role():
     assert set(roles) == {name for name, p in model.named_parameters() if p.dim() == 2}
     kinds = {}
     for name, role in roles.items():
-        kinds.setdefault(role, set()).add(name)
+        kinds.setdefault((role.kind, role.blocks), set()).add(name)
     grus = ("encoder.0", "encoder.1", "gru1", "gru2")
     assert kinds == {
         ("input", 3): {f"{gru}.input.weight" for gru in grus},
@@ -278,24 +278,45 @@ def test_the_shift_moves_the_mean_of_what_was_chosen(apply_to, chosen):
         assert abs(weight.mean() - expected) < five_sigma, name
 
 
-def test_nematus_makes_square_matrices_orthogonal_and_the_shift_comes_after():
-    model = make()
+def test_nematus_draws_by_name_and_the_shift_comes_after():
+    """Square by chance is not orthogonal: the authors' input and output maps are Gaussian."""
+    model = make(d_embedding=64, d_hidden=64)
     initialize(model, scheme="nematus", scale=0.01, mean=0.2, apply_to=["all"])
-    square = set()
+    orthogonal = set()
     for name, role in model.roles().items():
         for block in (model.get_parameter(name).detach() - 0.2).chunk(role.blocks):
-            if block.shape[0] == block.shape[1]:
-                identity = torch.eye(len(block), dtype=torch.float64)
-                torch.testing.assert_close(block @ block.T, identity)
-                square.add(name)
-            else:
-                assert block.std() < 0.03, name
+            if block.std() < 0.03:
+                continue
+            identity = torch.eye(len(block), dtype=torch.float64)
+            torch.testing.assert_close(block @ block.T, identity)
+            orthogonal.add(name)
     recurrent = {name for name, role in model.roles().items() if role.kind == "recurrent"}
-    assert square == recurrent | {"attention.key.weight", "from_embedding.linear.weight"}
+    assert orthogonal == recurrent | {"attention.key.weight"}
+
+
+def test_gaussian_shifts_all_that_nematus_does_not_make_orthogonal():
+    model = make()
+    shifted = initialize(model, scheme="nematus", scale=0.01, mean=0.2, apply_to=["gaussian"])
+    recurrent = {name for name, role in model.roles().items() if role.kind == "recurrent"}
+    assert set(shifted) == model.roles().keys() - recurrent - {"attention.key.weight"}
+
+
+def test_norms_draws_gains_and_biases_like_the_shifted_weights():
+    model = make(norm=LayerNorm)
+    shifted = initialize(model, scheme="nematus", scale=0.01, mean=0.2, apply_to=["norms"])
+    inside = {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if isinstance(module, LayerNorm)
+        for own in ("weight", "bias")
+    }
+    assert set(shifted) == inside
+    drawn = torch.cat([model.get_parameter(name).detach() for name in shifted])
+    assert abs(drawn.mean() - 0.2) < 0.002 and abs(drawn.std() - 0.01) < 0.002
 
 
 def test_an_unknown_role_is_named():
-    with pytest.raises(UserError, match="init.apply_to=feed_forward names no weights"):
+    with pytest.raises(UserError, match="apply_to=feed_forward names no weights"):
         initialize(make(), scheme="nematus", scale=0.01, mean=0.2, apply_to=["feed_forward"])
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from normlab.errors import UserError
+from normlab.models.network import Role
 from normlab.models.transformer import Transformer, sinusoidal_positions
 from normlab.norms import LayerNorm, NoNorm, Norm, PRMSNorm, RMSNorm
 
@@ -159,17 +160,19 @@ def test_every_weight_matrix_has_a_role():
     matrices = {name for name, p in model.named_parameters() if p.dim() == 2}
     roles = model.roles()
     assert set(roles) == matrices
-    assert roles["encoder.0.self_attention.qkv.weight"] == ("attention", 3)
-    assert roles["decoder.1.cross_attention.key_value.weight"] == ("attention", 2)
-    assert roles["src_embedding.weight"] == ("embeddings", 1)
-    assert roles["encoder.0.feed_forward.0.weight"] == ("feed_forward", 1)
+    assert roles["encoder.0.self_attention.qkv.weight"] == Role("attention", 3, orthogonal=True)
+    assert roles["decoder.1.cross_attention.key_value.weight"] == Role(
+        "attention", 2, orthogonal=True
+    )
+    assert roles["src_embedding.weight"] == Role("embeddings")
+    assert roles["encoder.0.feed_forward.0.weight"] == Role("feed_forward")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": 3}, "model.d_model=16 must be even and divisible by model.heads=3"),
-        ({"norm_placement": "middle"}, "model.norm_placement must be post or pre"),
+        ({"heads": 3}, "d_model=16 must be even and divisible by heads=3"),
+        ({"norm_placement": "middle"}, "norm_placement must be post or pre"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, message):

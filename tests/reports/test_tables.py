@@ -5,7 +5,7 @@ import json
 import pytest
 
 from normlab.errors import UserError
-from normlab.reports.runs import read_run
+from normlab.reports.records import read_record
 from normlab.reports.tables import pivot
 
 
@@ -13,11 +13,11 @@ def write_run(folder, norm, apply_to, bleu, status="completed", nll=()):
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(json.dumps({"init": {"apply_to": apply_to}}))
     (folder / "summary.json").write_text(
-        json.dumps({"norm": norm, "status": status, "best_dev_bleu": bleu})
+        json.dumps({"norm": norm, "status": status, "best_dev": {"value": bleu}})
     )
     lines = [json.dumps({"step": i, "time": 1.0, "dev/nll": value}) for i, value in enumerate(nll)]
     (folder / "metrics.jsonl").write_text("\n".join(lines))
-    return read_run(folder)
+    return read_record(folder)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def runs(tmp_path):
 
 
 def test_seeds_share_a_cell_and_every_run_is_shown(runs):
-    assert pivot(runs, "init.apply_to", "norm", "best_dev_bleu").split("\n") == [
+    assert pivot(runs, "init.apply_to", "norm", "best_dev").split("\n") == [
         "| init.apply_to | layernorm | rmsnorm | none |",
         "|---|---|---|---|",
         "| all | 12.00 ± 2.83 (n=2) | 8.00 (n=1), 1 diverged | not run |",
@@ -47,4 +47,4 @@ def test_a_metric_means_its_last_finite_record(runs):
 
 def test_an_unknown_key_is_named(runs):
     with pytest.raises(UserError, match=r"has no init\.men"):
-        pivot(runs, "init.men", "norm", "best_dev_bleu")
+        pivot(runs, "init.men", "norm", "best_dev")

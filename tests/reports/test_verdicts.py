@@ -1,124 +1,224 @@
-"""Verdicts on synthetic runs that should and should not pass, for every rule."""
+"""Verdicts on synthetic values that should and should not pass, for every rule."""
 
 import json
 
 import pytest
-from synthetic import write_run
 
-from normlab.errors import UserError
-from normlab.reports.experiments import Claim
-from normlab.reports.runs import read_run
-from normlab.reports.statistics import difference
-from normlab.reports.verdicts import judge, judge_speed
+from normlab.registration import Hypothesis, Registration
+from normlab.reports.experiments import SpeedClaim
+from normlab.reports.speed import judge_speed
+from normlab.reports.verdicts import judge
 
 LN, RMS, NONE = {"norm": "layernorm"}, {"norm": "rmsnorm"}, {"norm": "none"}
+JITTER = [0.0, 0.1, -0.1, 0.05, -0.05, 0.02]
 
 
-@pytest.fixture
-def make(tmp_path):
-    """Returns a function: {norm: [BLEU of each seed, "diverged" or "failed"]} -> runs by cell."""
+def table(hypotheses, values, seeds=6, ended=None, others=None, grid=None, **options):
+    """Returns the verdicts on values {norm: [value by seed, None: diverged]} of every metric."""
+    registration = Registration(
+        "t",
+        "multi30k",
+        "sha",
+        list(range(seeds)),
+        "toy",
+        grid=grid or {"norm": list(values)},
+        hypotheses=hypotheses,
+        **options,
+    )
 
-    def build(bleu, key="x", **config):
-        cells = {}
-        for norm, values in bleu.items():
-            for seed, value in enumerate(values):
-                status = value if isinstance(value, str) else "completed"
-                metrics = {"test_bleu": [0.5 if isinstance(value, str) else value]}
-                folder = tmp_path / key
-                path = write_run(folder, norm, seed, status, config, **metrics)
-                cells.setdefault((("norm", norm), *config.items()), []).append(read_run(path))
-        return cells
+    def measure(metric):
+        found = (others or {}).get(metric, values)
+        return {(("norm", norm),): dict(enumerate(each)) for norm, each in found.items()}
 
-    return build
+    count = sum(len(each) for each in values.values()) if ended is None else ended
+    return judge(registration, measure, count, list(others or {}))
+
+
+def one(hypothesis, values, **options):
+    (verdict,) = table([hypothesis], values, **options)
+    return verdict
+
+
+def around(mean, jitter=JITTER):
+    return [mean + x for x in jitter]
+
+
+GREATER = Hypothesis("c", "greater", RMS, LN, metric="test/bleu", margin=0.5)
+EQUAL = Hypothesis("c", "equal", RMS, LN, metric="test/bleu", margin=0.5, floor=10.0)
+FAILS = Hypothesis("c", "fails", NONE, metric="test/bleu", floor=1.0)
 
 
 @pytest.mark.parametrize(
     ("rms", "verdict"),
     [
-        ([22.0, 22.1, 22.2], "reproduced"),
-        ([20.0, 20.1, 20.3], "contradicted"),
-        ([20.0, 22.5, 21.0], "not reproduced"),
-        ([21.2, 21.4, 21.5], "not reproduced"),  # above 0, below the margin
-        ([22.0], "not run yet"),
-        ([22.0, "failed"], "not run yet"),
-        (["diverged"] * 3, "contradicted"),  # BLEU 0
+        (around(22.0), "reproduced"),
+        (around(20.0), "contradicted"),
+        (around(21.5), "undecided"),  # on the margin
+        ([22.0, 24.0, 19.0, 25.0, 20.0, 22.0], "undecided"),  # above it, but anyhow
+        ([None] * 6, "contradicted"),  # worse in every pair
+        ([22.0, 22.1, 22.2, None, None, 22.3], "undecided"),
     ],
 )
-def test_greater(make, rms, verdict):
-    runs = make({"layernorm": [21.0, 21.1, 21.2], "rmsnorm": rms})
-    claim = Claim("c", "greater", "test/bleu", RMS, LN, margin=0.5)
-    assert judge(claim, runs).verdict == verdict
+def test_greater(rms, verdict):
+    assert (
+        one(GREATER, {"layernorm": around(21.0, JITTER[::-1]), "rmsnorm": rms}).verdict == verdict
+    )
 
 
 @pytest.mark.parametrize(
     ("rms", "verdict"),
     [
-        ([21.2, 21.0, 21.1], "reproduced"),
-        ([24.0, 24.1, 24.2], "contradicted"),
-        ([19.0, 21.0, 21.2], "not reproduced"),
-        (["diverged", "diverged"], "contradicted"),
-        ([], "not run yet"),
+        (around(21.1), "reproduced"),
+        (around(24.0), "contradicted"),
+        ([20.0, 22.0, 21.2, 21.9, 20.1, 21.0], "undecided"),
+        ([None] * 6, "not comparable"),  # six pairs of signs are too few for two directions
+        (
+            [21.0, 21.1, 21.2, 21.0, 21.1, None],
+            "undecided",
+        ),  # a mean over five would hide the sixth
     ],
 )
-def test_equal(make, rms, verdict):
-    runs = make({"layernorm": [21.0, 21.1, 21.2], "rmsnorm": rms})
-    claim = Claim("c", "equal", "test/bleu", RMS, LN, margin=0.5)
-    assert judge(claim, runs).verdict == verdict
+def test_equal(rms, verdict):
+    assert one(EQUAL, {"layernorm": around(21.0, JITTER[::-1]), "rmsnorm": rms}).verdict == verdict
 
 
-def test_differences_are_paired_by_seed(make):
-    runs = make({"layernorm": [10.0, 20.0, 30.0], "rmsnorm": [10.6, 20.6, 30.6]})
-    verdict = judge(Claim("c", "greater", "test/bleu", RMS, LN, margin=0.5), runs)
-    assert verdict.verdict == "reproduced"  # a constant gain, though the seeds differ widely
-    assert "+0.60 [+0.60, +0.60]" in verdict.evidence and "n=3" in verdict.evidence
+def test_eight_diverged_runs_contradict_equality_with_eight_that_learnt():
+    values = {"layernorm": [21.0] * 8, "rmsnorm": [None] * 8}
+    assert one(EQUAL, values, seeds=8).verdict == "contradicted"
+
+
+def test_two_models_that_learnt_nothing_are_not_equal_but_not_comparable():
+    found = one(EQUAL, {"layernorm": around(0.2), "rmsnorm": around(0.2, JITTER[::-1])})
+    assert found.verdict == "not comparable" and "worse than the floor" in found.evidence
+
+
+def test_one_that_learnt_nothing_contradicts_equality_with_one_that_did():
+    found = one(EQUAL, {"layernorm": around(21.0), "rmsnorm": around(0.2, JITTER[::-1])})
+    assert found.verdict == "contradicted"
+
+
+def test_of_a_loss_less_is_better_and_a_diverged_run_worst():
+    hypothesis = Hypothesis("c", "greater", NONE, LN, metric="dev/nll")
+    values = {"layernorm": around(3.0), "none": [None] * 6}
+    found = one(hypothesis, values)
+    assert found.verdict == "reproduced" and "6 and 0 of 6 runs diverged" in found.evidence
+
+
+def test_two_diverged_runs_are_a_tie():
+    values = {"layernorm": [None] * 5 + [21.0], "rmsnorm": [None] * 5 + [30.0]}
+    assert one(GREATER, values).verdict == "undecided"  # one pair is left
 
 
 @pytest.mark.parametrize(
-    ("none", "below", "diverges"),
+    ("none", "verdict", "evidence"),
     [
-        (["diverged", "diverged"], "reproduced", "reproduced"),
-        ([0.2, 0.1], "reproduced", "contradicted"),
-        (["diverged", 20.0], "not reproduced", "not reproduced"),
-        ([20.0, 21.0], "contradicted", "contradicted"),
-        (["diverged"], "not run yet", "not run yet"),
-        (["failed", "failed"], "not run yet", "not run yet"),
+        ([None] * 6, "reproduced", "6 of 6 runs (share 54-100 %)"),
+        ([0.2] * 6, "reproduced", "6 of 6 runs"),
+        ([None, None, None, 20.0, 21.0, 20.0], "undecided", "3 of 6 runs (share 12-88 %)"),
+        ([20.0] * 6, "contradicted", "0 of 6 runs (share 0-46 %)"),
     ],
 )
-def test_failures_to_train(make, none, below, diverges):
-    runs = make({"none": none})
-    assert judge(Claim("c", "below", "test/bleu", NONE, limit=1.0), runs).verdict == below
-    assert judge(Claim("c", "diverges", a=NONE), runs).verdict == diverges
+def test_failures_to_train_are_counted(none, verdict, evidence):
+    found = one(FAILS, {"none": none})
+    assert found.verdict == verdict and evidence in found.evidence
 
 
 @pytest.mark.parametrize(
     ("last", "verdict"),
+    [(20.02, "reproduced"), (23.0, "contradicted"), (20.5, "undecided")],
+)
+def test_flat_looks_at_every_pair_of_values(last, verdict):
+    grid = {"norm.p": [0.1, 0.5, 1.0]}
+    hypothesis = Hypothesis("c", "flat", {}, metric="test/bleu", by="norm.p", margin=0.5, floor=5.0)
+    registration = Registration(
+        "t", "s", "sha", list(range(6)), "toy", grid=grid, hypotheses=[hypothesis]
+    )
+    rows = {
+        0.1: around(20.0),
+        0.5: around(20.0, JITTER[::-1]),
+        1.0: around(last, JITTER[2:] + JITTER[:2]),
+    }
+    values = {(("norm.p", p),): dict(enumerate(each)) for p, each in rows.items()}
+    (found,) = judge(registration, lambda metric: values, 18)
+    assert found.verdict == verdict
+    apart = 0 if last == 20.02 else 2
+    assert f"; {apart} of 3 differences have a 95 % interval without 0" in found.evidence
+
+
+def test_an_interaction_is_a_difference_of_differences_and_needs_every_run():
+    grid = {"norm": ["layernorm", "rmsnorm"], "init.mean": [0, 0.2]}
+    hypothesis = Hypothesis(
+        "c",
+        "greater",
+        {**RMS, "init.mean": 0.2},
+        {**LN, "init.mean": 0.2},
+        metric="dev/nll",
+        minus_a={**RMS, "init.mean": 0},
+        minus_b={**LN, "init.mean": 0},
+    )
+    registration = Registration(
+        "t", "s", "sha", list(range(6)), "toy", grid=grid, hypotheses=[hypothesis]
+    )
+
+    def judged(shifted):
+        means = {("rmsnorm", 0): 3.5, ("layernorm", 0): 3.0, ("layernorm", 0.2): 3.0}
+        values = {
+            (("init.mean", mean), ("norm", norm)): dict(enumerate(around(level)))
+            for (norm, mean), level in means.items()
+        }
+        values[(("init.mean", 0.2), ("norm", "rmsnorm"))] = dict(enumerate(shifted))
+        return judge(registration, lambda metric: values, 24)[0]
+
+    found = judged(around(5.0, JITTER[::-1]))
+    assert found.verdict == "reproduced" and "+1.5 [" in found.evidence  # (5 - 3) - (3.5 - 3)
+    assert judged([5.0] * 5 + [None]).verdict == "not comparable"
+
+
+def test_differences_are_paired_by_seed():
+    values = {
+        "layernorm": [10.0, 20, 30, 40, 50, 60],
+        "rmsnorm": [10.6, 20.61, 30.59, 40.6, 50.6, 60.6],
+    }
+    found = one(GREATER, values)
+    assert found.verdict == "reproduced" and "+0.6 [+0.593, +0.607] (n=6)" in found.evidence
+
+
+def test_below_six_seeds_there_are_numbers_but_no_interval_and_no_p():
+    values = {"layernorm": around(21.0)[:5], "rmsnorm": around(22.0)[:5]}
+    found = one(GREATER, values, seeds=5)
+    assert found.verdict == "too few seeds" and found.p is None
+    assert found.evidence.endswith("+1 (n=5)")
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
     [
-        ([20.4, 20.4], "reproduced"),
-        ([23.0, 23.0], "contradicted"),
-        ([20.4, 22.0], "not reproduced"),
-        ([20.4], "not run yet"),
-        ([], "not run yet"),
+        ({"ended": 11}, "not finished"),
+        ({"ended": 0}, "not run yet"),
+        ({"pilot": "pending: steps"}, "pilot pending"),
+        ({"pilot": "done"}, "reproduced"),
     ],
 )
-def test_flat(make, last, verdict):
-    runs = {}
-    for p, values in ((0.1, [20.0, 20.0]), (0.5, [20.3, 20.3]), (1.0, last)):
-        runs |= make({"prmsnorm": values}, key=f"p{p}", **{"norm.p": p})
-    runs.setdefault((("norm", "prmsnorm"), ("norm.p", 1.0)), [])  # a point without a run
-    claim = Claim("c", "flat", "test/bleu", {"norm": "prmsnorm"}, by="norm.p", margin=1.0)
-    assert judge(claim, runs).verdict == verdict
+def test_no_verdict_before_the_pilot_is_done_and_every_registered_run_has_ended(options, verdict):
+    values = {"layernorm": around(21.0), "rmsnorm": around(22.0, JITTER[::-1])}
+    assert one(GREATER, values, **options).verdict == verdict
 
 
-def test_a_claim_without_a_rule_is_not_run_and_an_unknown_rule_is_an_error(make):
-    assert judge(Claim("c"), {}).verdict == "not run yet"
-    with pytest.raises(UserError, match="no rule nicer"):
-        judge(Claim("c", "nicer"), {})
+def test_each_further_claim_of_a_table_makes_the_others_harder():
+    values = {
+        "layernorm": around(21.0, [0.4, -0.4, 0.5, -0.5, 0.3, -0.3]),
+        "rmsnorm": around(22.05),
+    }
+    assert one(GREATER, values).verdict == "reproduced"
+    assert [v.verdict for v in table([GREATER] * 9, values)] == ["undecided"] * 9
 
 
-def test_two_seeds_prove_little_and_say_so():
-    two, ten = difference([(1.0, 0.0)] * 2), difference([(1.0 + i / 100, 0.0) for i in range(10)])
-    assert two.p == 0.5 and ten.p == pytest.approx(2 / 2**10)
-    assert 1.0 < ten.low < ten.mean < ten.high < 1.09
+def test_other_metrics_that_disagree_are_named():
+    values = {"layernorm": around(21.0), "rmsnorm": around(21.1, JITTER[::-1])}
+    best = {"layernorm": around(25.0), "rmsnorm": around(23.0, JITTER[::-1])}
+    found = one(EQUAL, values, others={"best_dev": best, "dev/bleu": values})
+    assert found.verdict == "reproduced" and found.disagrees.startswith("best_dev says -2 [")
+    assert "dev/bleu" not in found.disagrees
 
 
 @pytest.mark.parametrize(
@@ -126,8 +226,8 @@ def test_two_seeds_prove_little_and_say_so():
     [
         (0.9, 1.0, "reproduced"),
         (1.1, 1.0, "contradicted"),
-        (1.0, 1.0, "not reproduced"),
-        (0.97, 0.95, "not reproduced"),  # two equal variants differ by more
+        (1.0, 1.0, "undecided"),
+        (0.97, 0.95, "undecided"),  # two equal variants differ by more
         (None, 1.0, "not run yet"),
     ],
 )
@@ -139,11 +239,6 @@ def test_faster_has_to_exceed_the_control(tmp_path, rms, control, verdict):
     record = {"baseline": "layernorm native", "times": times}
     stored = {"records": [record], "environment": {"device": "cpu"}}
     (tmp_path / "steps.json").write_text(json.dumps(stored))
-    a, b = ({"variant": name} for name in ("rmsnorm fused", "layernorm native"))
-    assert (
-        judge_speed(Claim("c", "faster", a=a, b=b, benchmark="steps"), tmp_path).verdict == verdict
-    )
-    assert (
-        judge_speed(Claim("c", "faster", a=a, b=b, benchmark="other"), tmp_path).verdict
-        == "not run yet"
-    )
+    claim = SpeedClaim("c", "steps", "rmsnorm fused", "layernorm native")
+    assert judge_speed(claim, tmp_path).verdict == verdict
+    assert judge_speed(SpeedClaim("c"), tmp_path).verdict == "not run yet"

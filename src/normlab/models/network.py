@@ -11,10 +11,13 @@ class Role(NamedTuple):
 
     `kind` is one of the names that `init.apply_to` knows (initialization.py). `blocks` counts the
     equal matrices stacked along dimension 0 (joined q/k/v: 3), each initialised by itself.
+    `orthogonal` ones are square maps that Nematus draws random orthogonal; it draws all others
+    from a normal distribution, whatever their shape.
     """
 
     kind: str
     blocks: int = 1
+    orthogonal: bool = False
 
 
 class Network(nn.Module, ABC):

@@ -174,9 +174,9 @@ class RNNSearch(Seq2Seq):
             elif name == "attention.score":
                 roles[weight] = Role("score")
             elif name.startswith("attention."):
-                roles[weight] = Role("attention")
+                roles[weight] = Role("attention", orthogonal=name == "attention.key")
             elif name.endswith(".recurrent"):
-                roles[weight] = Role("recurrent", blocks=3)
+                roles[weight] = Role("recurrent", blocks=3, orthogonal=True)
             else:  # a GRU's input side holds the matrices of r, u and the candidate
                 roles[weight] = Role("input", blocks=3 if name.endswith(".input") else 1)
         return roles

@@ -164,7 +164,7 @@ class Transformer(Seq2Seq):
             elif isinstance(module, nn.Linear) and "attention" in name:
                 # Joined projections hold whole d_model x d_model matrices one above the other.
                 blocks = max(1, module.out_features // self.d_model)
-                roles[f"{name}.weight"] = Role("attention", blocks)
+                roles[f"{name}.weight"] = Role("attention", blocks, orthogonal=True)
             elif isinstance(module, nn.Linear):
                 roles[f"{name}.weight"] = Role("feed_forward")
         return roles

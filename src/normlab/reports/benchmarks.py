@@ -37,7 +37,7 @@ def ratio(times: dict[str, list[float]], variant: str, baseline: str) -> Ratio:
     return Ratio(float(np.median(values)), float(low), float(high))
 
 
-def load(path: Path) -> dict[str, Any]:
+def read_benchmark(path: Path) -> dict[str, Any]:
     """Returns a stored benchmark: its command, environment and records."""
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -1,60 +1,78 @@
-"""Uncertainty over seeds: runs with the same seed form a pair, across norms."""
+"""Paired differences, equality, counts and multiplicity: each a few lines over scipy.
 
-import itertools
-import statistics
+A p-value here belongs to a one-sided null hypothesis, the complement of what it is evidence for.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special, stats
 
-from normlab.reports.runs import Run
-
-RESAMPLES = 10_000
+LEVEL = 0.05  # of false verdicts in one table, and 1 - LEVEL of every interval
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Mean of paired differences, its bootstrap 95 % interval over n seeds, and a p-value.
-
-    With n = 2 the interval is the range of the two; `p` says how little two seeds can prove.
-    """
+class Estimate:
+    """Mean of n differences paired by seed, with its two-sided 95 % t interval."""
 
     mean: float
     low: float
     high: float
-    p: float  # two-sided exact sign-flip test: at least 2 / 2^n
     n: int
 
     def __str__(self) -> str:
-        if self.n == 1:
-            return f"{self.mean:+.2f} (n=1)"
-        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}], p={self.p:.2f} (n={self.n})"
+        return f"{self.mean:+.3g} [{self.low:+.3g}, {self.high:+.3g}] (n={self.n})"
 
 
-def paired(a: Sequence[Run], b: Sequence[Run], metric: str) -> list[tuple[float, float]]:
-    """Returns the values of `metric` in `a` and `b`, one pair for each seed that both have."""
-    of_a = {run.value("seed"): run.measure(metric) for run in a}
-    of_b = {run.value("seed"): run.measure(metric) for run in b}
-    pairs = [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
-    return [(x, y) for x, y in pairs if x is not None and y is not None]
+def estimate(differences: Sequence[float]) -> Estimate:
+    """Returns mean and t interval of at least two differences."""
+    values = np.asarray(differences)
+    half = special.stdtrit(len(values) - 1, 1 - LEVEL / 2) * _error(values)
+    mean = float(values.mean())
+    return Estimate(mean, mean - float(half), mean + float(half), len(values))
 
 
-def difference(pairs: Sequence[tuple[float, float]]) -> Difference | None:
-    """Returns the statistics of x - y over `pairs`, None when there are none."""
-    if not pairs:
-        return None
-    values = np.array([x - y for x, y in pairs])
-    n = len(values)
-    draws = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))  # a fixed seed: same report
-    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
-    flips = np.array(list(itertools.product((1, -1), repeat=n)))
-    extreme = np.abs((flips * values).mean(1)) >= abs(values.mean()) - 1e-12
-    return Difference(float(values.mean()), float(low), float(high), float(extreme.mean()), n)
+def p_above(differences: Sequence[float], bound: float) -> float:
+    """Returns the p-value of "the mean is at most `bound`": small when it is above (t test)."""
+    values = np.asarray(differences)
+    distance, error = float(values.mean()) - bound, _error(values)
+    if error == 0:  # all equal: the t statistic is infinite, or 0 / 0 at the bound itself
+        return 0.0 if distance > 0 else 1.0
+    return float(special.stdtr(len(values) - 1, -distance / error))
 
 
-def mean_std(values: Sequence[float]) -> str:
-    """Returns "mean ± std (n=...)", "-" when there are no values."""
-    if not values:
-        return "-"
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
+def p_below(differences: Sequence[float], bound: float) -> float:
+    """Returns the p-value of "the mean is at least `bound`": small when it is below."""
+    return p_above([-x for x in differences], -bound)
+
+
+def p_equal(differences: Sequence[float], margin: float) -> float:
+    """Returns the p-value of "the mean lies outside ± margin" (two one-sided tests)."""
+    return max(p_above(differences, -margin), p_below(differences, margin))
+
+
+def p_mostly(successes: int, n: int, share: float = 0.5) -> float:
+    """Returns the exact binomial p-value of "the share is at most `share`"."""
+    return float(special.bdtrc(successes - 1, n, share)) if successes > 0 else 1.0
+
+
+def share_interval(successes: int, n: int) -> tuple[float, float]:
+    """Returns the exact (Clopper-Pearson) 95 % interval of a share."""
+    found = stats.binomtest(successes, n).proportion_ci(1 - LEVEL, method="exact")
+    return float(found.low), float(found.high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns Holm's adjusted p-values, in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    m, adjusted, running = len(p_values), [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (m - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def _error(values: np.ndarray) -> float:
+    """Returns the standard error of the mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

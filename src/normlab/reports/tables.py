@@ -1,22 +1,80 @@
-"""Tables of runs: one row and one column a config value, seeds together in a cell."""
+"""Tables of runs: seeds together in a cell, diverged and failed runs counted, none dropped."""
 
-import statistics
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from normlab.reports.runs import Run
+from normlab.registration import MIN_SEEDS, Arm
+from normlab.reports import text
+from normlab.reports.evidence import Evidence, values
+from normlab.reports.experiments import Table
+from normlab.reports.records import RunRecord
+from normlab.reports.samples import differences
+from normlab.reports.selection import Selection
+from normlab.reports.statistics import estimate
 
 
-def pivot(runs: Sequence[Run], rows: str, columns: str, value: str) -> str:
+def arm_table(found: Evidence, table: Table) -> list[str]:
+    """Returns the Markdown lines of a table: a row an arm, every run counted in it."""
+    arms, experiment = found.arms(), found.experiment
+    if not arms:
+        return ["No run yet."]
+    keys = [key for key, _ in next(iter(arms))]
+    baseline = " ".join(text.value(each) for each in experiment.baseline.values())
+    compare = bool(found.selection.runs)
+    head = list(keys)
+    for metric, column in table.metrics.items():
+        head += [f"paper: {column}"] * bool(column)
+        head += [text.metric(metric)] + [f"Δ to {baseline}"] * compare
+    head += ["runs", "implementation"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for arm, runs in arms.items():
+        row = [text.value(found) for _, found in arm]
+        against = tuple((key, experiment.baseline.get(key, found)) for key, found in arm)
+        for metric, column in table.metrics.items():
+            row += [experiment.paper_value(arm, column) or "-"] * bool(column)
+            row.append(text.mean_std([v for run in runs if (v := run.measure(metric)) is not None]))
+            row += [_gap(found.selection, arm, against, metric)] if compare else []
+        row += [_statuses(runs, found), distinct(runs, "norm_impl")]
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def _gap(selection: Selection, arm: Arm, baseline: Arm, metric: str) -> str:
+    if arm == baseline or baseline not in selection.arms:
+        return "-"
+    of = values(selection, metric)
+    seeds = sorted(of[arm].keys() & of[baseline].keys())
+    found = differences([(of[arm][seed], of[baseline][seed]) for seed in seeds])
+    if found is None:
+        return "-"
+    few = len(found) < len(selection.registration.seeds) or len(found) < MIN_SEEDS
+    return f"{sum(found) / len(found):+.3g}" if few else str(estimate(found))
+
+
+def _statuses(runs: Sequence[RunRecord], found: Evidence) -> str:
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run.summary["status"]] = counts.get(run.summary["status"], 0) + 1
+    if found.selection.runs and (missing := len(found.registration.seeds) - len(runs)):
+        counts["not run"] = missing
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def distinct(runs: Sequence[RunRecord], key: str) -> str:
+    """Returns the values of a summary key that the runs have, "-" when there is none."""
+    return ", ".join(sorted({str(found) for run in runs if (found := run.summary.get(key))})) or "-"
+
+
+def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str:
     """Returns a Markdown table of `value` by the config or summary keys `rows` and `columns`.
 
     A value that is a metric key ("dev/nll") means its last finite record. A cell holds the mean
     over its runs, the standard deviation when there are several, and their number; diverged and
     failed runs are counted in it, never dropped. Rows and columns stand in order of appearance.
     """
-    cells: dict[tuple[str, str], list[Run]] = {}
+    cells: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
-        key = (_label(run.value(rows)), _label(run.value(columns)))
+        key = (text.value(run.value(rows)), text.value(run.value(columns)))
         cells.setdefault(key, []).append(run)
     row_labels = list(dict.fromkeys(row for row, _ in cells))
     column_labels = list(dict.fromkeys(column for _, column in cells))
@@ -27,29 +85,17 @@ def pivot(runs: Sequence[Run], rows: str, columns: str, value: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(runs: Sequence[Run], value: str) -> str:
+def _cell(runs: Sequence[RunRecord], value: str) -> str:
     if not runs:
         return "not run"
-    numbers = []
-    other: dict[str, int] = {}
-    for run in runs:
-        status = run.summary["status"]
-        number = run.last(value) if "/" in value else None
-        if "/" not in value and status in ("completed", "diverged"):
-            number = run.value(value)
-        if status == "completed" and number is not None:
-            numbers.append(number)
-        else:
-            other[status] = other.get(status, 0) + 1
-    parts = []
-    if numbers:
-        spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
-        parts.append(f"{statistics.mean(numbers):.2f}{spread} (n={len(numbers)})")
-    parts += [f"{count} {status}" for status, count in sorted(other.items())]
-    return ", ".join(parts)
+    numbers = [number for run in runs if (number := _number(run, value)) is not None]
+    other = Counter(run.summary["status"] for run in runs if _number(run, value) is None)
+    parts = [f"{text.mean_std(numbers)} (n={len(numbers)})"] if numbers else []
+    return ", ".join([*parts, *(f"{count} {status}" for status, count in sorted(other.items()))])
 
 
-def _label(value: Any) -> str:
-    if isinstance(value, list):
-        return "+".join(map(str, value)) or "nothing"
-    return str(value)
+def _number(run: RunRecord, value: str) -> float | None:
+    """Returns a completed run's result, metric or summary value; UserError for an unknown key."""
+    if "/" in value or value == "best_dev" or not run.ended:
+        return run.measure(value)
+    return None if run.diverged else run.value(value)

@@ -1,153 +1,173 @@
-"""Verdicts: what the runs say of a claim, by the rule that its experiment states.
+"""Verdicts: what registered runs say of registered claims, with few false ones in a whole table.
 
-Every rule gives `reproduced`, `contradicted` or, when the data decide neither, `not reproduced`.
-`not run yet` stands until every group of runs that the rule reads has MIN_SEEDS ended runs.
-Claims about speed are judged by interleaved benchmarks, never by the seconds of training runs.
+Runs of two arms are paired by seed. Each claim has two one-sided tests, one for it and one against
+it; Holm's correction runs over all of them in a table, so that at most 5 % of tables hold any false
+verdict, whatever the truth is. The rules:
+
+- `greater`: a - b exceeds the margin (t test); against: it lies below it.
+- `equal`: a - b lies within ± margin (two one-sided t tests); against: outside. Where neither side
+  is as good as the registered floor nothing was learnt that could differ: "not comparable".
+- `flat`: `equal` for any two values of the key `by`.
+- `fails`: more than half of a's runs diverge, or end worse than the floor (exact binomial).
+
+A diverged run has no value. It counts as worse than any run that completed, so a pair with one
+still says which side did better: where pairs hold diverged runs, the t test gives way to the exact
+sign test (two diverged runs are a tie and leave it), no mean or interval is given, and `equal` can
+only be contradicted. A mean over several arms does not exist then: "not comparable".
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from normlab.errors import UserError
-from normlab.reports.benchmarks import CONTROL, load, ratio
-from normlab.reports.experiments import Cell, Claim
-from normlab.reports.runs import Run
-from normlab.reports.statistics import Difference, difference, paired
+from normlab.registration import MIN_SEEDS, Hypothesis, Registration
+from normlab.reports import statistics as s
+from normlab.reports.samples import Pairs, Sample, Values, differences, sample
+from normlab.reports.text import lower_is_better
 
-REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
-UNDECIDED, NOT_RUN = "not reproduced", "not run yet"
-MIN_SEEDS = 2
+REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "undecided"
+NOT_RUN, NOT_COMPARABLE = "not run yet", "not comparable"
+TOO_FEW, UNFINISHED, PILOT = "too few seeds", "not finished", "pilot pending"
+SETTLED = (REPRODUCED, CONTRADICTED, UNDECIDED, NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on a claim, and the numbers it rests on in words."""
+    """The verdict on a claim, the numbers it rests on, and what does not agree with it."""
 
+    claim: str
     verdict: str
     evidence: str = ""
+    p: float | None = None  # Holm-adjusted, of the side that the verdict takes
+    disagrees: str = ""
 
 
-def judge_speed(claim: Claim, benchmarks: Path) -> Verdict:
-    """Returns the verdict of a claim with the rule `faster` on the stored benchmark it names.
+def judge(
+    registration: Registration,
+    measure: Callable[[str], Values],
+    ended: int,
+    other_metrics: Sequence[str] = (),
+) -> list[Verdict]:
+    """Returns a verdict for each hypothesis of a registration; `ended` counts the registered runs.
 
-    The time of variant a over that of b, with its bootstrap 95 % interval over blocks, has to lie
-    below 1, and outside what the A/A control shows two equal variants to differ by.
+    `measure` gives every arm's value of a metric by seed, None for a diverged run. None of the
+    verdicts is one before the pilot is done and all registered runs of at least MIN_SEEDS seeds
+    have ended.
     """
-    path = benchmarks / f"{claim.benchmark}.json"
-    if not path.exists():
-        return Verdict(NOT_RUN)
-    stored = load(path)
-    (record,) = stored["records"]
-    a, b = claim.a["variant"], claim.b["variant"]
-    if missing := {a, b} - record["times"].keys():
-        return Verdict(NOT_RUN, f"{path.name} has no variant {', '.join(sorted(missing))}")
-    found = ratio(record["times"], a, b)
-    control = ratio(record["times"], CONTROL, record["baseline"])
-    evidence = f"{a} : {b} {found}, A/A {control}; {stored['environment']['device']}"
-    if found.high < min(1, control.low):
-        return Verdict(REPRODUCED, evidence)
-    return Verdict(CONTRADICTED if found.low > max(1, control.high) else UNDECIDED, evidence)
+    samples = [sample(registration, each, measure(each.metric)) for each in registration.hypotheses]
+    if stands := _not_yet(registration, ended):
+        return [
+            Verdict(each.claim, stands, found.numbers(intervals=False))
+            for each, found in zip(registration.hypotheses, samples, strict=True)
+        ]
+    tests = [test(h, found) for h, found in zip(registration.hypotheses, samples, strict=True)]
+    adjusted = s.holm([p for pair in tests for p in pair])
+    verdicts = []
+    for i, (hypothesis, found) in enumerate(zip(registration.hypotheses, samples, strict=True)):
+        p_for, p_against = adjusted[2 * i], adjusted[2 * i + 1]
+        name = decide(p_for, p_against)
+        if name != CONTRADICTED and found.blocked:
+            name = NOT_COMPARABLE
+        p = {REPRODUCED: p_for, CONTRADICTED: p_against}.get(name, min(p_for, p_against))
+        evidence = found.numbers(intervals=True) + (f", p={p:.2g}" if not found.blocked else "")
+        against = _disagreement(registration, hypothesis, name, found, measure, other_metrics)
+        verdicts.append(Verdict(hypothesis.claim, name, evidence, p, against))
+    return verdicts
 
 
-def judge(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    """Returns the verdict of `claim` on the runs of a sweep.
-
-    Rules: `greater` (a - b is above the margin), `equal` (a - b lies within ± margin), `flat`
-    (`equal` for any two values of `by`), `below` (every run of a is at or below the limit),
-    `diverges` (every run of a has a non-finite loss). Differences are paired by seed; their
-    bootstrap 95 % interval over seeds has to clear the margin. An unknown rule is a UserError.
-    """
-    rules = {"greater": _greater, "equal": _equal, "below": _below, "diverges": _diverges,
-             "flat": _flat, "faster": _untestable, "": _untestable}  # fmt: skip
-    if claim.rule not in rules:
-        known = ", ".join(filter(None, rules))
-        raise UserError(f"claim {claim.text!r} has no rule {claim.rule}: choose one of {known}.")
-    return rules[claim.rule](claim, runs)
+def decide(p_for: float, p_against: float) -> str:
+    """Returns the verdict that two adjusted p-values give."""
+    if p_for <= s.LEVEL:
+        return REPRODUCED
+    return CONTRADICTED if p_against <= s.LEVEL else UNDECIDED
 
 
-def _untestable(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    return Verdict(NOT_RUN)
+def _not_yet(registration: Registration, ended: int) -> str:
+    """Returns what stands in place of a verdict, "" when one may be given."""
+    if registration.pending:
+        return PILOT
+    if not ended:
+        return NOT_RUN
+    if len(registration.seeds) < MIN_SEEDS:
+        return TOO_FEW
+    expected = len(registration.arms()) * len(registration.seeds)
+    return UNFINISHED if ended < expected else ""
 
 
-def _greater(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    result = _difference(claim, runs)
-    if isinstance(result, Verdict):
-        return result
-    evidence = f"{_name(claim.a)} - {_name(claim.b)}: {claim.metric} {result}"
-    if result.low > claim.margin:
-        return Verdict(REPRODUCED, evidence)
-    return Verdict(CONTRADICTED if result.high < -claim.margin else UNDECIDED, evidence)
+def test(hypothesis: Hypothesis, found: Sample) -> tuple[float, float]:
+    """Returns two p-values: small where the runs speak for the claim, and where against it."""
+    if hypothesis.rule == "fails":
+        n = found.runs
+        return s.p_mostly(found.failed, n), s.p_mostly(n - found.failed, n)
+    if found.undefined:
+        return 1.0, 1.0
+    worst = float("inf") if lower_is_better(hypothesis.metric) else float("-inf")
+    if hypothesis.rule == "greater":
+        (pairs,) = found.pairs
+        return _above(pairs, hypothesis.margin, worst), _below(pairs, hypothesis.margin, worst)
+    within = max(_equal(pairs, hypothesis.margin) for pairs in found.pairs)
+    sides = [
+        p
+        for pairs in found.pairs
+        for p in (_above(pairs, hypothesis.margin, worst), _below(pairs, -hypothesis.margin, worst))
+    ]
+    outside = min(
+        1.0, len(sides) * min(sides)
+    )  # Bonferroni: any of the differences may lie outside
+    return (1.0 if found.blocked else within), (1.0 if found.nothing_learnt else outside)
 
 
-def _equal(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    result = _difference(claim, runs)
-    if isinstance(result, Verdict):
-        return result
-    evidence = f"{_name(claim.a)} - {_name(claim.b)}: {claim.metric} {result}"
-    return _all_within([result], claim.margin, evidence)
+def _equal(pairs: Pairs, margin: float) -> float:
+    found = differences(pairs)
+    return 1.0 if found is None else s.p_equal(found, margin)
 
 
-def _below(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    values = [v for run in _select(runs, claim.a) if (v := run.measure(claim.metric)) is not None]
-    evidence = f"{_name(claim.a)}: {claim.metric} {', '.join(f'{v:.2f}' for v in values)}"
-    return _all_or_none([value <= claim.limit for value in values], evidence)
+def _above(pairs: Pairs, bound: float, worst: float) -> float:
+    found = differences(pairs)
+    if found is not None:
+        return s.p_above(found, bound)
+    gaps = _gaps(pairs, worst)
+    return s.p_mostly(sum(gap > bound for gap in gaps), len(gaps))
 
 
-def _diverges(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    ended = [run.summary["status"] for run in _select(runs, claim.a)]
-    diverged = [status == "diverged" for status in ended if status in ("completed", "diverged")]
-    evidence = f"{_name(claim.a)}: {sum(diverged)} of {len(diverged)} runs diverged"
-    return _all_or_none(diverged, evidence)
+def _below(pairs: Pairs, bound: float, worst: float) -> float:
+    found = differences(pairs)
+    if found is not None:
+        return s.p_below(found, bound)
+    gaps = _gaps(pairs, worst)
+    return s.p_mostly(sum(gap < bound for gap in gaps), len(gaps))
 
 
-def _flat(claim: Claim, runs: dict[Cell, list[Run]]) -> Verdict:
-    groups: dict[Any, list[Run]] = {}
-    for cell, at_cell in runs.items():  # points that have not been run are among them
-        point = dict(cell)
-        if all(point.get(key, value) == value for key, value in claim.a.items()):
-            groups.setdefault(point[claim.by], []).extend(at_cell)
-    pairs = [paired(a, b, claim.metric) for a, b in itertools.combinations(groups.values(), 2)]
-    if (least := min(map(len, pairs), default=0)) < MIN_SEEDS:
-        return Verdict(NOT_RUN, f"{least} of at least {MIN_SEEDS} seeds at every {claim.by}")
-    gaps = [gap for each in pairs if (gap := difference(each))]
-    widest = max(gaps, key=lambda gap: abs(gap.mean))
-    evidence = f"{claim.metric}, largest difference between two {claim.by}: {widest}"
-    return _all_within(gaps, claim.margin, evidence)
+def _gaps(pairs: Pairs, worst: float) -> list[float]:
+    """Returns a - b of each pair, a diverged run being worse than any; two of them are left out."""
+    told = [pair for pair in pairs if pair != (None, None)]
+    return [(worst if x is None else x) - (worst if y is None else y) for x, y in told]
 
 
-def _all_within(gaps: Sequence[Difference], margin: float, evidence: str) -> Verdict:
-    if all(-margin <= gap.low and gap.high <= margin for gap in gaps):
-        return Verdict(REPRODUCED, evidence)
-    outside = any(gap.low > margin or gap.high < -margin for gap in gaps)
-    return Verdict(CONTRADICTED if outside else UNDECIDED, evidence)
-
-
-def _difference(claim: Claim, runs: dict[Cell, list[Run]]) -> Any:
-    pairs = paired(_select(runs, claim.a), _select(runs, claim.b), claim.metric)
-    if len(pairs) < MIN_SEEDS:
-        return Verdict(NOT_RUN, f"{len(pairs)} of at least {MIN_SEEDS} pairs of seeds")
-    return difference(pairs)
-
-
-def _all_or_none(holds: Sequence[bool], evidence: str) -> Verdict:
-    if len(holds) < MIN_SEEDS:
-        return Verdict(NOT_RUN, f"{len(holds)} of at least {MIN_SEEDS} runs")
-    if all(holds):
-        return Verdict(REPRODUCED, evidence)
-    return Verdict(UNDECIDED if any(holds) else CONTRADICTED, evidence)
-
-
-def _select(runs: dict[Cell, list[Run]], selection: dict[str, Any]) -> list[Run]:
-    return [run for cell in runs.values() for run in cell if run.matches(selection)]
-
-
-def _name(selection: dict[str, Any]) -> str:
-    return " ".join(str(value) if key == "norm" else f"{key}={_short(value)}"
-                    for key, value in selection.items()) or "all runs"  # fmt: skip
-
-
-def _short(value: Any) -> str:
-    return "+".join(value) or "nothing" if isinstance(value, list | tuple) else str(value)
+def _disagreement(
+    registration: Registration,
+    hypothesis: Hypothesis,
+    verdict: str,
+    found: Sample,
+    measure: Callable[[str], Values],
+    other_metrics: Sequence[str],
+) -> str:
+    """Returns which other metrics' intervals lie where the verdict says that nothing is."""
+    if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in ("greater", "equal"):
+        return ""
+    primary = found.estimate()
+    notes = []
+    for metric in other_metrics:
+        if metric == hypothesis.metric:
+            continue
+        other = sample(registration, hypothesis, measure(metric)).estimate()
+        if other is None or primary is None:
+            continue
+        same = lower_is_better(metric) == lower_is_better(hypothesis.metric)
+        direction = (1 if primary.mean > 0 else -1) * (1 if same else -1)
+        opposite = other.high < 0 if direction > 0 else other.low > 0
+        apart = other.low > 0 or other.high < 0
+        if (hypothesis.rule == "equal" and verdict == REPRODUCED and apart) or (
+            (hypothesis.rule == "greater" or verdict == CONTRADICTED) and opposite
+        ):
+            notes.append(f"{metric} says {other}")
+    return "; ".join(notes)

@@ -26,7 +26,12 @@ def register_resolvers(conf: Path) -> None:
 
 
 def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
-    """Returns the run directory of every job of the sweep that `overrides` describe, in order.
+    """Returns the run directory of every job of the sweep that `overrides` describe, in order."""
+    return list(sweep_jobs(conf, overrides))
+
+
+def sweep_jobs(conf: Path, overrides: list[str]) -> dict[Path, list[str]]:
+    """Returns the overrides of every job of a sweep by its run directory, in order.
 
     `conf` is the configuration folder; `overrides` are train.py's, with a sweep of experiments/ or
     comma-separated values among them.
@@ -38,11 +43,11 @@ def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
     except HydraException as error:
         raise UserError(str(error).split("\n")[0]) from error
     arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
-    directories = []
+    jobs: dict[Path, list[str]] = {}
     for job in BasicSweeper.split_arguments(arguments, None)[0]:
         sweep = _compose(conf, job).hydra.sweep
-        directories.append(Path(sweep.dir) / sweep.subdir)
-    return directories
+        jobs[Path(sweep.dir) / sweep.subdir] = list(job)
+    return jobs
 
 
 def compose_job(conf: Path, overrides: list[str]) -> DictConfig:

@@ -1,0 +1,39 @@
+"""Prints the power of registered claims: `scripts/power.py table4/multi30k [--seeds 8]`.
+
+Simulated with the whole table, Holm's correction in, and the spread that earlier runs showed. Write
+it into the registration before the runs; a claim needs at least 0.8, or is not registered.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from normlab.errors import UserError
+from normlab.registration import MIN_POWER, read_registrations
+from normlab.reports.power import power
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="EXPERIMENT/SCALE; all when none is named")
+    parser.add_argument("--seeds", type=int, help="instead of the registered number")
+    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    args = parser.parse_args()
+    try:
+        for path in sorted(args.experiments.glob("*/experiment.toml")):
+            for registration in read_registrations(path):
+                if args.names and registration.name not in args.names:
+                    continue
+                found = power(registration, args.results, args.seeds)
+                for hypothesis, share in zip(registration.hypotheses, found, strict=True):
+                    low = "" if share >= MIN_POWER else f"  below {MIN_POWER}"
+                    print(f"{registration.name} {hypothesis.claim}: {share:.2f}{low}")
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Figures of runs: curves, one dot a run, or results against a setting; seeds together in a band.
+
+A line is the mean over seeds, its band reaches from the lowest to the highest, n stands beside the
+name; × marks where runs diverged. Panels of one metric share their axes.
+"""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normlab.reports.records import RunRecord
+from normlab.reports.text import metric, value
+
+COLOURS = {  # Okabe and Ito 2008: distinguishable with every kind of colour blindness
+    "none": "#777777",
+    "layernorm": "#D55E00",
+    "rmsnorm": "#0072B2",
+    "prmsnorm": "#009E73",
+    "l2norm": "#CC79A7",
+    "weightnorm": "#E69F00",
+    "recentre": "#56B4E9",
+}
+OTHER = "#000000"
+MIN_POINTS = 10  # of a curve: fewer hide its shape
+WIDTH = 9.0  # inches of a whole figure: text stays legible where a page shows it
+End = tuple[float, float, str, str]  # y and x of a line's end, its name, its colour
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one pair of axes shows: `y` of `runs` against `x`, or lines read from elsewhere."""
+
+    runs: Sequence[RunRecord]
+    y: str
+    x: str = "step"
+    title: str = ""
+    lines: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    log: bool = False
+    data: str = ""  # the data set, for the axis
+
+
+Draw = Callable[[Any, Panel], list[End]]
+
+
+def draw_curves(axes: Any, panel: Panel) -> list[End]:
+    """Draws metric `y` against the step and returns the lines' ends; runs of a norm are seeds."""
+    ends: list[End] = []
+    for norm, seeds in _by_norm(panel.runs).items():
+        curves = [run.curve(panel.y, panel.x) for run in seeds]
+        shortest = min(len(x) for x, _ in curves)
+        if shortest == 0:
+            continue
+        x = np.mean([x[:shortest] for x, _ in curves], axis=0)
+        y = np.array([y[:shortest] for _, y in curves])
+        colour = COLOURS.get(norm, OTHER)
+        width = 3.0 / (1 + 0.5 * len(ends))  # later lines are thinner: none hides another
+        axes.plot(x, y.mean(0), "-", color=colour, linewidth=width)
+        if len(seeds) > 1:
+            axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+        diverged = sum(run.diverged for run in seeds)
+        if diverged:
+            axes.plot(x[-1], y.mean(0)[-1], "x", color=colour, markersize=8, markeredgewidth=2)
+        lost = f", {diverged} diverged" if diverged else ""
+        ends.append((float(y.mean(0)[-1]), float(x[-1]), f"{norm} (n={len(seeds)}{lost})", colour))
+    for name, (xs, ys) in panel.lines.items():
+        colour = COLOURS.get(name, OTHER)
+        axes.plot(xs, ys, "o--", color=colour, linewidth=1.4, markersize=3)
+        ends.append((ys[-1], xs[-1], name, colour))
+    if panel.log:
+        axes.set_yscale("log")
+    return ends
+
+
+def draw_parameter(axes: Any, panel: Panel) -> list[End]:
+    """Draws result `y` against config key `x`: a line a norm, a dot a run, × for a diverged one."""
+    ends: list[End] = []
+    for norm, runs in _by_norm(panel.runs).items():
+        colour = COLOURS.get(norm, OTHER)
+        points: dict[float, list[float]] = {}
+        for run in runs:
+            if (found := run.measure(panel.y)) is not None:
+                points.setdefault(float(run.value(panel.x)), []).append(found)
+        xs = sorted(points)
+        if xs:
+            mean = [float(np.mean(points[at])) for at in xs]
+            axes.plot(xs, mean, "-", color=colour, linewidth=1.6)
+            for at in xs:
+                axes.plot([at] * len(points[at]), points[at], "o", color=colour, markersize=3)
+            n = min(map(len, points.values()))
+            ends.append((mean[-1], xs[-1], f"{norm} (n={n})", colour))
+        lost = [float(run.value(panel.x)) for run in runs if run.diverged]
+        if lost:
+            top = axes.get_xaxis_transform()  # y as a share of the axes
+            axes.plot(lost, [0.97] * len(lost), "x", color=colour, transform=top, clip_on=False)
+            ends.append((float("nan"), max(lost), f"× {norm} diverged", colour))
+    return ends
+
+
+def draw_points(axes: Any, panel: Panel) -> list[End]:
+    """Draws one dot a run: result `y` across, a row for each value of config key `x`."""
+    rows = list(dict.fromkeys(value(run.setting(panel.x)) for run in panel.runs))
+    groups = _by_norm(panel.runs)
+    for i, (norm, runs) in enumerate(groups.items()):
+        colour, offset = COLOURS.get(norm, OTHER), (i - (len(groups) - 1) / 2) * 0.18
+        ended = [run for run in runs if run.measure(panel.y) is not None]
+        at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
+        n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
+        axes.plot(
+            [run.measure(panel.y) for run in ended],
+            at,
+            "o",
+            color=colour,
+            markersize=4,
+            alpha=0.8,
+            label=f"{norm} (n={n})",
+        )
+        for run in runs:
+            if run.diverged:
+                y = rows.index(value(run.setting(panel.x))) + offset
+                right = axes.get_yaxis_transform()
+                axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return []
+
+
+def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
+    """Writes the panels side by side to `path` (.png or .svg), axes of one metric shared."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    # No date and no random ids: the same runs give the same bytes.
+    plt.rcParams.update({"svg.hashsalt": "normlab", "font.size": 8})
+    columns = 1 if draw is draw_points else min(3 if len(panels) > 4 else 2, len(panels))
+    rows = -(-len(panels) // columns)
+    height = 3.4 if draw is draw_points else 2.7 if columns > 1 else 3.2
+    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, height * rows), squeeze=False)
+    _share(list(axes.flat), panels, vertical=draw is not draw_points)
+    ends = [draw(place, panel) for place, panel in zip(axes.flat, panels, strict=False)]
+    for place, panel, names in zip(axes.flat, panels, ends, strict=False):
+        _label_ends(place, names)
+        what = ", ".join(filter(None, (metric(panel.y), panel.data)))
+        words = textwrap.fill(what, 34 if draw is not draw_points else 90), metric(panel.x)
+        across, up = words if draw is draw_points else words[::-1]
+        place.set_xlabel(across)
+        place.set_ylabel(up)
+        place.set_title(panel.title, loc="left", fontsize=9)
+        place.spines[["top", "right"]].set_visible(False)
+        place.grid(alpha=0.25)
+    for place in list(axes.flat)[len(panels) :]:
+        place.axis("off")
+    fig.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    date = {"Date": None} if path.suffix == ".svg" else {"Software": ""}
+    fig.savefig(path, dpi=160, metadata=date)
+    plt.close(fig)
+
+
+def drawable(runs: Sequence[RunRecord], key: str) -> list[RunRecord]:
+    """Returns the runs whose curve has enough points, or whose end is the point: diverged ones."""
+    return [run for run in runs if len(run.curve(key)[1]) >= (1 if run.diverged else MIN_POINTS)]
+
+
+def wide(runs: Sequence[RunRecord], key: str) -> bool:
+    """Returns whether a metric needs a logarithmic axis: a diverging run dwarfs the others."""
+    values = [y for run in runs for y in run.curve(key)[1] if y > 0]
+    return bool(values) and max(values) > 50 * min(values)
+
+
+def _share(places: list[Any], panels: Sequence[Panel], vertical: bool) -> None:
+    first: dict[tuple[str, str, bool], Any] = {}
+    for place, panel in zip(places, panels, strict=False):
+        if other := first.get((panel.x, panel.y, panel.log)):
+            place.sharex(other)
+            if vertical:
+                place.sharey(other)
+        elif not panel.lines:
+            first[panel.x, panel.y, panel.log] = place
+
+
+def _by_norm(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(run.summary["norm"], []).append(run)
+    return groups
+
+
+def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
+    """Writes each line's name beside its end, pushed apart in points where ends lie close."""
+    if not ends:
+        return
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        low, high = np.log10([low, high])
+    shares = []
+    for y, _, _, _ in ends:
+        height = np.log10(y) if axes.get_yscale() == "log" else y
+        shares.append(0.97 if np.isnan(y) else float((height - low) / (high - low)))
+    for share, i in zip(spread(shares), np.argsort(shares, kind="stable"), strict=True):
+        _, _, label, colour = ends[i]
+        axes.annotate(
+            label,
+            (1.02, share),
+            xycoords="axes fraction",
+            color=colour,
+            fontsize=7,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(places: Sequence[float], gap: float = 0.075) -> list[float]:
+    """Returns places on an axis from 0 to 1 in order, at least `gap` apart, near the given ones."""
+    found: list[float] = []
+    for place in sorted(places):
+        found.append(max(place, found[-1] + gap) if found else place)
+    top = 1.0
+    for i in reversed(range(len(found))):  # what was pushed out at the top moves down again
+        found[i] = min(found[i], top)
+        top = found[i] - gap
+    return found

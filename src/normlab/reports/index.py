@@ -1,0 +1,124 @@
+"""results/README.md: a summary for everyone, then every claim with its verdict and evidence."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from normlab.reports.evidence import Evidence, read_evidence
+from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
+from normlab.reports.speed import judge_speed
+from normlab.reports.text import commit
+from normlab.reports.verdicts import NOT_RUN, SETTLED, Verdict
+
+Row = tuple[str, str, str, str, str]  # verdict, evidence, protocol and registration, power, commit
+
+
+def write_index(experiments: Sequence[Experiment], root: Path, results: Path) -> Path:
+    """Writes results/README.md from the records and benchmarks that lie in `results`.
+
+    It opens with summary.md of folder `root`, for readers outside the field.
+    """
+    rows: list[tuple[str, str, Row]] = []
+    for experiment in experiments:
+        reports = [
+            read_evidence(experiment, scale, results)
+            for scale in experiment.scales
+            if scale in experiment.registrations and not experiment.runs_of
+        ]
+        rows += [
+            (experiment.item, experiment.claims[key], _claim(key, experiment, reports))
+            for key in experiment.claims
+        ]
+        rows += [
+            (experiment.item, claim.text, _speed(claim, results)) for claim in experiment.speed
+        ]
+    counts = Counter(row[0] for _, _, row in rows)
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    lines = [
+        "# What the paper claims, and what we found",
+        "",
+        (root / "summary.md").read_text(encoding="utf-8").strip(),
+        "",
+        f"{len(rows)} claims: {tally}.",
+        "",
+        RULES,
+        "",
+        "| from | claim | verdict | evidence | registered | power | commit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for item, claim, (verdict, evidence, registered, power, found) in rows:
+        lines.append(
+            f"| {item} | {claim} | **{verdict}** | {evidence} | {registered} | {power} | {found} |"
+        )
+    if shared := [e for e in experiments if e.runs_of]:
+        names = {e.name: e.item for e in experiments}
+        lines += [
+            "",
+            *(
+                f"{e.item} rests on the runs of {names[e.runs_of]}: no pair of runs is "
+                "counted twice."
+                for e in shared
+            ),
+        ]
+    path = results / "README.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+RULES = """\
+*Reproduced* and *contradicted*: registered before the runs, at least six seeds, paired; any false
+one in at most 5 % of tables (Holm's correction over a table). *Undecided*: the runs do not tell.
+*Not comparable*: nothing was learnt that could differ. *Too few seeds*, *not finished*, *pilot
+pending*: no verdict yet. [The rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is
+the paper's setting, all others are small ones, whose verdicts hold for that setting only. Claims
+about time rest on interleaved benchmarks of small models, beyond what two equal variants differ
+by."""
+
+
+def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:
+    """Returns the row of a claim from the first scale that settles it, else the furthest one."""
+    found = [
+        (report, verdict)
+        for report in reports
+        for verdict in report.verdicts
+        if verdict.claim == key and report.registration.scale != SMOKE
+    ]
+    if not found:
+        return NOT_RUN, "", "not registered", "-", "-"
+    order = [NOT_RUN]  # what has not been run gives way to what has been begun
+    report, verdict = min(
+        found, key=lambda each: (each[1].verdict not in SETTLED, each[1].verdict in order)
+    )
+    return (
+        verdict.verdict,
+        _evidence(report, verdict),
+        _registered(report),
+        _power(report, key),
+        (commit(report.selection.runs[0].summary["commit"]) if report.selection.runs else "-"),
+    )
+
+
+def _evidence(report: Evidence, verdict: Verdict) -> str:
+    numbers = verdict.evidence if report.selection.runs else ""
+    page = f"[{report.registration.scale}]({report.link})"
+    note = f" Disagrees: {verdict.disagrees}." if verdict.disagrees else ""
+    earlier = " (earlier, exploratory)" if not report.selection.runs and report.earlier else ""
+    return f"{numbers} {page}{earlier}{note}".strip()
+
+
+def _registered(report: Evidence) -> str:
+    registration = report.registration
+    toml = f"../experiments/{registration.experiment}/experiment.toml"
+    return f"[`{registration.sha256[:10]}`]({toml}), [protocol]({report.link}#protocol)"
+
+
+def _power(report: Evidence, key: str) -> str:
+    powers = [each.power for each in report.registration.hypotheses if each.claim == key]
+    return "-" if powers[0] is None else f"{powers[0]:.2f}"
+
+
+def _speed(claim: SpeedClaim, results: Path) -> Row:
+    verdict = judge_speed(claim, results / "benchmarks")
+    page = f"[benchmark](benchmarks/{claim.benchmark}.md)" if verdict.verdict != NOT_RUN else ""
+    return verdict.verdict, f"{verdict.evidence} {page}".strip(), "benchmark", "-", "-"

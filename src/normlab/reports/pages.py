@@ -1,0 +1,148 @@
+"""Pages of results: one folder a sweep, written from the records that lie in it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from normlab.reports import text
+from normlab.reports.evidence import Evidence
+from normlab.reports.experiments import SMOKE
+from normlab.reports.panels import draw_figure, legend
+from normlab.reports.records import RunRecord
+from normlab.reports.tables import arm_table, distinct
+
+
+def write_page(found: Evidence, results: Path) -> Path | None:
+    """Writes table.md and figure.png of a sweep; returns the page.
+
+    None where there is neither a run nor a registered claim.
+    """
+    if found.empty and not found.registration.hypotheses:
+        return None
+    folder = results / found.experiment.name / found.registration.scale
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw_figure(found, folder / "figure.png")
+    path = folder / "table.md"
+    path.write_text("\n".join(_page(found, drawn)) + "\n", encoding="utf-8")
+    return path
+
+
+def _page(found: Evidence, drawn: bool) -> list[str]:
+    experiment, registration = found.experiment, found.registration
+    lines = [
+        f"# {experiment.title}",
+        "",
+        f"{experiment.source}. Scale **{registration.scale}**.",
+        "",
+    ]
+    if registration.scale == SMOKE:
+        lines += [f"**{pipeline(found)}** A smoke run is no evidence for or against a claim.", ""]
+    lines += ["## Protocol", "", text.one_line(experiment.protocol), ""]
+    if experiment.deviates:
+        lines += [f"Where ours deviates: {text.one_line(experiment.deviates)}", ""]
+    lines += _registered(found)
+    if found.verdicts and not experiment.runs_of:
+        lines += _claims(found)
+    if not any(found.arms().values()):
+        return [*lines, *_apart(found), *_command(found)]
+    if found.selection.runs:
+        lines += ["## Runs", ""]
+        prose = experiment.findings
+    else:
+        prose = experiment.earlier
+        lines += ["## Earlier, exploratory runs: no verdict", "", *_about_earlier(found.earlier)]
+    if said := prose.get(registration.scale):
+        lines += [text.one_line(said), ""]
+    for table in experiment.tables:
+        lines += [
+            *([f"### {table.title}", ""] if table.title else []),
+            *arm_table(found, table),
+            "",
+        ]
+    if drawn:
+        lines += [
+            f"![{experiment.title}](figure.png)",
+            "",
+            legend(experiment.figure(registration.scale)),
+            "",
+        ]
+    return [*lines, *_apart(found), *_command(found)]
+
+
+def pipeline(found: Evidence) -> str:
+    """Returns "pipeline ok" for a smoke sweep, or how far it is."""
+    ended, expected = len(found.selection.runs), found.selection.expected
+    return "pipeline ok." if ended == expected else f"{ended} of {expected} runs have ended."
+
+
+def _registered(found: Evidence) -> list[str]:
+    registration, selection = found.registration, found.selection
+    if not registration.hypotheses:
+        return ["## Registration", "", "No claim is registered at this scale.", ""]
+    seeds = f"{len(registration.seeds)} seeds ({', '.join(map(str, registration.seeds))})"
+    lines = [
+        "## Registration",
+        "",
+        f"`{registration.name}`, SHA-256 `{registration.sha256}`: {len(registration.arms())} arms,",
+        f"{seeds}, {registration.steps or 'no fixed number of'} steps.",
+        f"{len(selection.runs)} of {selection.expected} registered runs have ended.",
+    ]
+    if registration.pilot:
+        lines.append(f"Pilot: {text.one_line(registration.pilot)}")
+    if cost := registration.cost():
+        lines.append(f"Estimated cost: {cost}.")
+    return [*lines, ""]
+
+
+def _claims(found: Evidence) -> list[str]:
+    head = ["claim", "rule", "power", "verdict", "evidence", "other metrics disagree"]
+    lines = ["## Claims", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for verdict, each in zip(found.verdicts, found.registration.hypotheses, strict=True):
+        margin = f", margin {each.margin:g}" if each.rule != "fails" else ""
+        floor = "" if each.floor is None else f", floor {each.floor:g}"
+        row = [
+            found.experiment.claims[each.claim],
+            f"{each.rule}{margin}{floor}; {each.metric or 'divergence'}",
+            "-" if each.power is None else f"{each.power:.2f}",
+            f"**{verdict.verdict}**",
+            verdict.evidence,
+            verdict.disagrees or "-",
+        ]
+        lines.append("| " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def _about_earlier(runs: Sequence[RunRecord]) -> list[str]:
+    commits = {text.commit(run.summary.get("commit")) for run in runs}
+    dirty = sum("+" in commit for commit in commits)
+    seeds = len({run.summary.get("seed") for run in runs})
+    return [
+        f"{len(runs)} runs, {seeds} seeds, from {len(commits)} states of the code ({dirty} of them "
+        "with uncommitted changes), made before anything was registered. They are here to look at "
+        "and give the spread that power is computed from; they decide nothing.",
+        "",
+    ]
+
+
+def _apart(found: Evidence) -> list[str]:
+    if not found.selection.apart:
+        return []
+    lines = ["## Set apart", "", "Records that are not runs of this table:", ""]
+    return [*lines, *(f"- `{run.path.name}`: {why}" for run, why in found.selection.apart), ""]
+
+
+def _command(found: Evidence) -> list[str]:
+    name, scale = found.experiment.evidence, found.registration.scale
+    command = shlex.join(["python", "scripts/reproduce.py", name, "--scale", scale])
+    runs = found.selection.runs
+    if not runs:
+        return [f"    {command}"]
+    commits = sorted({text.commit(run.summary.get("commit")) for run in runs})
+    return [
+        f"    {command}",
+        "",
+        f"Commit {', '.join(commits)}; torch {distinct(runs, 'torch')};",
+        f"{distinct(runs, 'device')}. Mean ± standard deviation over seeds; Δ is paired by seed,",
+        "with a 95 % t interval once all of at least six seeds have ended. A diverged run has no",
+        "value and is counted instead.",
+    ]

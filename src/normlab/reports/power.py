@@ -1,0 +1,106 @@
+"""Power of a registration before its runs: how often its whole table would give the right verdicts.
+
+Differences between arms are drawn from those that were observed: two seeds of two arms give two
+differences d1, d2, and ±(d1 - d2)/√2 has the spread of one difference about its mean.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from normlab.errors import UserError
+from normlab.registration import Hypothesis, Registration
+from normlab.reports import statistics as s
+from normlab.reports.earlier import read_earlier
+from normlab.reports.records import RunRecord, read_records
+from normlab.reports.samples import Pairs, Sample
+from normlab.reports.selection import APART, flat
+from normlab.reports.verdicts import REPRODUCED, decide, test
+
+REPEATS = 2000
+
+
+def power(registration: Registration, results: Path, seeds: int | None = None) -> list[float]:
+    """Returns for each hypothesis how often it is found when its expected effect is the truth.
+
+    `seeds` replaces the registered number of seeds.
+    """
+    n = seeds or len(registration.seeds)
+    pools = [
+        observed_residuals(results, hypothesis) if hypothesis.rule != "fails" else np.zeros(1)
+        for hypothesis in registration.hypotheses
+    ]
+    random = np.random.default_rng(0)
+    found = np.zeros(len(pools))
+    for _ in range(REPEATS):
+        tests = [
+            test(each, _drawn(each, pool, n, registration, random))
+            for each, pool in zip(registration.hypotheses, pools, strict=True)
+        ]
+        adjusted = s.holm([p for pair in tests for p in pair])
+        found += [
+            decide(*pair) == REPRODUCED for pair in zip(adjusted[::2], adjusted[1::2], strict=True)
+        ]
+    return [float(share) for share in found / REPEATS]
+
+
+def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
+    """Returns the residuals of paired differences in "EXPERIMENT/SCALE METRIC", scaled.
+
+    Raises UserError when the spread names no results.
+    """
+    source, _, metric = hypothesis.spread.partition(" ")
+    records = read_earlier(results, source) + read_records(results, source)
+    residuals = paired_residuals(records, metric)
+    if not residuals:
+        raise UserError(f"claim {hypothesis.claim}: no pairs of runs in {hypothesis.spread!r}.")
+    return hypothesis.scale * np.array(residuals)
+
+
+def paired_residuals(records: Sequence[RunRecord], metric: str) -> list[float]:
+    """Returns the residual of the difference between any two arms that differ in one setting.
+
+    Arms without a norm are left out: they are the ones that do not train.
+    """
+    arms: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+    for run in records:
+        value = run.measure(metric)
+        if value is not None and run.summary["norm"] != "none":
+            arms.setdefault(_arm(run), {})[run.value("seed")] = value
+    found = []
+    for (one, x), (other, y) in itertools.combinations(arms.items(), 2):
+        if len(set(one) ^ set(other)) == 2:  # one key with two values
+            gaps = [x[seed] - y[seed] for seed in sorted(x.keys() & y.keys())]
+            found += [(p - q) / math.sqrt(2) for p, q in itertools.combinations(gaps, 2)]
+    return found
+
+
+def _arm(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    apart = [head for head in APART if head != "norm"]
+    config = {k: str(v) for k, v in flat(run.config).items() if k.partition(".")[0] not in apart}
+    return tuple(sorted((config | {"norm": run.summary["norm"]}).items()))
+
+
+def _drawn(
+    hypothesis: Hypothesis,
+    pool: np.ndarray,
+    n: int,
+    registration: Registration,
+    random: np.random.Generator,
+) -> Sample:
+    """Returns one imagined outcome of a hypothesis with n seeds."""
+    if hypothesis.rule == "fails":
+        n *= len(registration.select(hypothesis.a))
+        return Sample("", [], runs=n, failed=int(random.binomial(n, hypothesis.expected)))
+    count = 1
+    if hypothesis.rule == "flat":
+        values = {dict(arm)[hypothesis.by] for arm in registration.select(hypothesis.a)}
+        count = len(values) * (len(values) - 1) // 2
+    pairs: list[Pairs] = []
+    for _ in range(count):
+        signs = random.choice([-1, 1], n)
+        pairs.append([(hypothesis.expected + x, 0.0) for x in signs * random.choice(pool, n)])
+    return Sample("", pairs, sides=2)

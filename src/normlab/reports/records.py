@@ -1,0 +1,159 @@
+"""Records: what of a finished run is kept in results/, and how it is read back.
+
+A record is a run directory without what is large: summary.json, metrics.jsonl and .hydra/ (config
+and overrides), in results/EXPERIMENT/SCALE/runs/NAME. Its name is the run directory's, which is
+unique to its config; so a machine that has the record need not repeat the run.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from normlab.errors import UserError
+from normlab.registration import frozen
+
+LOCAL = ("dir", "cache_dir")  # of data: where files lay on one machine
+ENDED = ("completed", "diverged")
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: its summary, its config and its metrics in the order of the steps."""
+
+    path: Path
+    summary: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        """Returns whether the run came to its end: completed, or a non-finite loss."""
+        return self.summary["status"] in ENDED
+
+    @property
+    def diverged(self) -> bool:
+        """Returns whether its loss became non-finite."""
+        return self.summary["status"] == "diverged"
+
+    def value(self, key: str) -> Any:
+        """Returns `key` of the summary or else of the config: "seed", "init.apply_to".
+
+        Raises UserError when neither has it.
+        """
+        for tree in (self.summary, self.config):
+            if (found := _lookup(tree, key)) is not _MISSING:
+                return found
+        raise UserError(f"{self.path} has no {key}, neither in its summary nor in its config.")
+
+    def setting(self, key: str) -> Any:
+        """Returns `key` of the config with lists as tuples, None where it has none.
+
+        The norm is the option that was chosen; all else is what the config says.
+        """
+        if key == "norm":
+            return self.summary["norm"]
+        found = _lookup(self.config, key)
+        return None if found is _MISSING else frozen(found)
+
+    def measure(self, metric: str) -> float | None:
+        """Returns the result of a completed run, None for any other: no loss, no BLEU of 0.
+
+        "test/SET/bleu" and "best_dev" stand in the summary; else it is the last record of a metric.
+        """
+        if self.summary["status"] != "completed":
+            return None
+        if metric == "best_dev":
+            return (self.summary.get("best_dev") or {}).get("value")
+        if metric.startswith("test/") and metric.count("/") == 2:
+            _, test_set, kind = metric.split("/")
+            return self.summary.get("test", {}).get(test_set, {}).get(kind)
+        values = self.curve(metric)[1]
+        return values[-1] if values else None
+
+    def curve(self, metric: str, against: str = "step") -> tuple[list[float], list[float]]:
+        """Returns x (`step` or `time`) and y of a metric, where it was logged and finite."""
+        points = [(m[against], m[metric]) for m in self.metrics if m.get(metric) is not None]
+        return [x for x, _ in points], [y for _, y in points]
+
+
+def read_record(path: Path) -> RunRecord:
+    """Returns the run in `path`, a record or a run directory; UserError without a summary."""
+    summary = path / "summary.json"
+    if not summary.exists():
+        raise UserError(f"{path} holds no finished run: {summary} does not exist.")
+    records = path / "metrics.jsonl"
+    lines = records.read_text(encoding="utf-8").split("\n") if records.exists() else []
+    config = path / ".hydra" / "config.yaml"
+    return RunRecord(
+        path,
+        json.loads(summary.read_text(encoding="utf-8")),
+        yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {},
+        [json.loads(line) for line in lines if line],
+    )
+
+
+def records_folder(results: Path, name: str) -> Path:
+    """Returns where the records of "EXPERIMENT/SCALE" lie."""
+    return results / name / "runs"
+
+
+def read_records(results: Path, name: str) -> list[RunRecord]:
+    """Returns every record of "EXPERIMENT/SCALE", by name."""
+    summaries = sorted(records_folder(results, name).glob("*/summary.json"))
+    return [read_record(summary.parent) for summary in summaries]
+
+
+def collect(run_dir: Path, results: Path) -> Path:
+    """Copies a finished run into its record and returns that folder.
+
+    Where files lay on this machine (data.dir, data.cache_dir) is left out: the hashes in the
+    summary say what they held. A run that went on for more steps replaces its record. Raises
+    UserError for a run that has not ended, that belongs to no experiment, or whose record holds
+    another result.
+    """
+    run = read_record(run_dir)
+    if not run.ended:
+        raise UserError(f"{run_dir} is {run.summary['status']}: only a finished run is recorded.")
+    name = _lookup(run.config, "names.experiment")
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{run_dir} belongs to no experiment: start it with scripts/reproduce.py.")
+    folder = records_folder(results, name) / run_dir.name
+    if (folder / "summary.json").exists():
+        there = read_record(folder).summary
+        if there == run.summary:
+            return folder
+        if there["steps"] >= run.summary["steps"]:
+            raise UserError(f"{folder} holds another result of this run; delete the wrong one.")
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    config = {**run.config, "data": dict(run.config.get("data") or {})}
+    for key in LOCAL:
+        config["data"].pop(key, None)
+    overrides = run_dir / ".hydra" / "overrides.yaml"
+    given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
+    kept = [o for o in given if o.partition("=")[0] not in [f"data.{key}" for key in LOCAL]]
+    for file, content in (("config", config), ("overrides", kept)):
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / ".hydra" / f"{file}.yaml").write_text(text, encoding="utf-8")
+    shutil.copyfile(run_dir / "metrics.jsonl", folder / "metrics.jsonl")
+    shutil.copyfile(run_dir / "summary.json", folder / "summary.json")  # last: now it is a record
+    return folder
+
+
+def restore(record: Path, run_dir: Path) -> None:
+    """Copies a record to where its run would have been, so that the run counts as finished there.
+
+    Does nothing without a record, or where a summary stands already.
+    """
+    if (record / "summary.json").exists() and not (run_dir / "summary.json").exists():
+        shutil.copytree(record, run_dir, dirs_exist_ok=True)
+
+
+def _lookup(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part, _MISSING) if isinstance(tree, dict) else _MISSING
+    return tree

@@ -1,0 +1,71 @@
+"""How a value, a mean and a metric are written, in tables and figures alike."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+# What stands on an axis and in a head: quantity, unit or decoding.
+METRICS = {
+    "train/loss": "training loss (nats per token, smoothed)",
+    "train/nll": "training NLL (nats per token)",
+    "dev/nll": "dev NLL (nats per token)",
+    "dev/loss": "dev loss (nats per token, smoothed)",
+    "dev/bleu": "dev SacreBLEU, greedy",
+    "best_dev": "best dev SacreBLEU, greedy",
+    "test/bleu": "test SacreBLEU, beam search",
+    "model.norm_placement": "norm placement",
+    "init.mean": "mean of the initial weights",
+    "init.apply_to": "shifted tensors",
+    "norm.p": "share of the inputs in the RMS",
+    "model.d_hidden": "width of the hidden layers",
+    "step": "training step",
+}
+LOWER_IS_BETTER = ("nll", "loss", "error", "rank")
+
+
+def metric(key: str) -> str:
+    """Returns the name of a metric or config key in words; the key itself when it has none."""
+    if key.startswith("test/") and key.count("/") == 2:
+        _, test_set, kind = key.split("/")
+        return f"{test_set}: test {'SacreBLEU' if kind == 'bleu' else kind}"
+    if key.startswith("hidden/"):
+        return key.rpartition("/")[2]
+    return METRICS.get(key, key)
+
+
+def lower_is_better(key: str) -> bool:
+    """Returns whether a smaller value of the metric is the better one."""
+    return key.rpartition("/")[2] in LOWER_IS_BETTER
+
+
+def value(found: Any) -> str:
+    """Returns a config value as it stands in a table: lists joined, nothing for an empty one."""
+    if isinstance(found, list | tuple):
+        return "+".join(map(str, found)) or "nothing"
+    return f"{found:g}" if isinstance(found, float) else str(found)
+
+
+def arm(point: Sequence[tuple[str, Any]]) -> str:
+    """Returns an arm in words: "rmsnorm, init.mean=0.2"."""
+    return ", ".join(value(v) if k == "norm" else f"{k}={value(v)}" for k, v in point) or "all runs"
+
+
+def mean_std(values: Sequence[float]) -> str:
+    """Returns "mean ± standard deviation", "-" when there are no values."""
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def commit(found: str | None) -> str:
+    """Returns a commit as git shortens it, and what stands in place of one without git."""
+    if not found:
+        return "unknown (no git)"
+    digits, plus, rest = found.partition("+")
+    return digits[:10] + plus + rest
+
+
+def one_line(text: str) -> str:
+    """Returns a text without its line breaks."""
+    return " ".join(text.split())

@@ -1,0 +1,103 @@
+"""Figures: seeds together, n and divergence said, labels apart, shared axes, the same bytes."""
+
+import json
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from normlab.reports.figures import (
+    Panel,
+    draw_curves,
+    draw_parameter,
+    drawable,
+    spread,
+    wide,
+    write_figure,
+)
+from normlab.reports.records import RunRecord, read_record
+
+
+def run(norm, bleus, status="completed", config=None):
+    metrics = [{"step": i + 1, "time": 60.0 * i, "dev/bleu": b} for i, b in enumerate(bleus)]
+    return RunRecord(None, {"norm": norm, "status": status}, config or {}, metrics)
+
+
+@pytest.fixture
+def axes():
+    import matplotlib.pyplot as plt
+
+    yield plt.subplots()[1]
+    plt.close("all")
+
+
+RUNS = [run("rmsnorm", [1, 2, 3]), run("rmsnorm", [3, 4]), run("none", [1], "diverged")]
+
+
+def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes):
+    ends = draw_curves(axes, Panel(RUNS, "dev/bleu"))
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1])]  # mean of seeds; none; its cross
+    assert axes.lines[2].get_marker() == "x" and len(axes.collections) == 1  # the band
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=1, 1 diverged)"]
+
+
+def test_against_a_setting_every_run_is_a_dot_and_a_diverged_one_a_cross(axes):
+    def at(mean, value, status="completed"):
+        return run("rmsnorm", [value], status, {"init": {"mean": mean}})
+
+    panel = Panel(
+        [at(0, 3.0), at(0, 5.0), at(0.2, 6.0), at(0.2, 1.0, "diverged")], "dev/bleu", "init.mean"
+    )
+    ends = draw_parameter(axes, panel)
+    assert list(axes.lines[0].get_ydata()) == [4.0, 6.0]  # means of those that completed
+    assert [line.get_marker() for line in axes.lines] == ["None", "o", "o", "x"]
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=1)", "× rmsnorm diverged"]
+
+
+def test_curves_of_fewer_than_ten_points_are_not_drawn_but_for_diverged_runs():
+    nine, ten, lost = run("a", range(9)), run("b", range(10)), run("c", [1.0], "diverged")
+    assert drawable([nine, ten, lost], "dev/bleu") == [ten, lost]
+
+
+def test_a_diverging_loss_asks_for_a_logarithmic_axis():
+    assert wide([run("none", [3.0, 6000.0]), run("rmsnorm", [9.0, 3.0])], "dev/bleu")
+    assert not wide([run("rmsnorm", [9.0, 3.0])], "dev/bleu")
+
+
+@pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.1, 0.9], []])
+def test_labels_are_pushed_apart_and_stay_inside(places):
+    found = spread(places)
+    assert all(b - a >= 0.0749 for a, b in zip(found, found[1:], strict=False))
+    assert all(place <= 1 for place in found) and len(found) == len(places)
+    assert spread([0.1, 0.9]) == [0.1, 0.9]
+
+
+def test_panels_of_one_metric_share_their_axes_and_name_the_data(tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    panels = [Panel(RUNS[:1], "dev/bleu", data="toy"), Panel([run("none", [9, 9])], "dev/bleu")]
+    write_figure(panels, draw_curves, tmp_path / "x.png")
+    left, right = kept[0].axes
+    assert left.get_ylim() == right.get_ylim() and left.get_xlim() == right.get_xlim()
+    assert (left.get_ylabel(), left.get_xlabel()) == ("dev SacreBLEU, greedy, toy", "training step")
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    for suffix in ("png", "svg"):
+        for name in ("x", "y"):
+            write_figure([Panel(RUNS, "dev/bleu")] * 2, draw_curves, tmp_path / f"{name}.{suffix}")
+        assert (tmp_path / f"x.{suffix}").read_bytes() == (tmp_path / f"y.{suffix}").read_bytes()
+
+
+def test_curves_are_read_from_metrics(tmp_path):
+    lines = [{"step": 1, "time": 60.0, "dev/bleu": 1.0}, {"step": 2, "time": 120.0, "train/lr": 1}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "summary.json").write_text('{"status": "completed", "norm": "rmsnorm"}')
+    record = read_record(tmp_path)
+    assert record.curve("dev/bleu", "time") == ([60.0], [1.0])
+    assert record.curve("train/loss") == ([], [])

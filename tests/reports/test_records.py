@@ -1,0 +1,80 @@
+"""Records: what is kept of a run, read back, and put in place on another machine."""
+
+import json
+
+import pytest
+import yaml
+from synthetic import write_run
+
+from normlab.errors import UserError
+from normlab.reports.records import collect, read_record, read_records, restore
+
+
+def test_a_record_is_read_back_as_the_run_it_was(tmp_path):
+    run = write_run(tmp_path / "runs", "rmsnorm", 1, dev_nll=[3.0, 2.0], test_bleu=[None, 20.0])
+    folder = collect(run, tmp_path / "results")
+    assert folder == tmp_path / "results" / "t" / "multi30k" / "runs" / run.name
+    (record,) = read_records(tmp_path / "results", "t/multi30k")
+    assert record.summary == read_record(run).summary and record.value("seed") == 1
+    assert record.measure("dev/nll") == 2.0 and record.curve("dev/nll") == ([10, 20], [3.0, 2.0])
+
+
+def test_a_record_does_not_say_where_files_lay(tmp_path):
+    run = write_run(tmp_path / "runs", "rmsnorm", 1)
+    folder = collect(run, tmp_path / "results")
+    kept = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(kept) == 4 and not any("/somewhere" in path.read_text() for path in kept)
+    assert yaml.safe_load((folder / ".hydra/overrides.yaml").read_text()) == [
+        "+t=multi30k",
+        "data=text",
+    ]
+
+
+def test_collecting_twice_changes_nothing_and_another_result_is_refused(tmp_path):
+    run = write_run(tmp_path / "runs", "rmsnorm", 1)
+    folder = collect(run, tmp_path / "results")
+    assert collect(run, tmp_path / "results") == folder
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"steps": 90}))
+    with pytest.raises(UserError, match="holds another result"):
+        collect(run, tmp_path / "results")
+    (run / "summary.json").write_text(json.dumps(summary | {"steps": 200}))  # it went on
+    assert read_record(collect(run, tmp_path / "results")).summary["steps"] == 200
+
+
+def test_only_finished_runs_of_an_experiment_are_recorded(tmp_path):
+    failed = write_run(tmp_path / "runs", "rmsnorm", 1, status="failed")
+    with pytest.raises(UserError, match="is failed: only a finished run"):
+        collect(failed, tmp_path / "results")
+    alone = write_run(tmp_path / "runs", "rmsnorm", 2, config={"names.experiment": None})
+    with pytest.raises(UserError, match="belongs to no experiment"):
+        collect(alone, tmp_path / "results")
+
+
+def test_a_restored_record_stands_as_the_finished_run_and_replaces_none(tmp_path):
+    run = write_run(tmp_path / "runs", "rmsnorm", 1)
+    record = collect(run, tmp_path / "results")
+    elsewhere = tmp_path / "elsewhere" / run.name
+    restore(record, elsewhere)
+    assert read_record(elsewhere).summary == read_record(run).summary
+    (elsewhere / "summary.json").write_text("{}")
+    restore(record, elsewhere)
+    assert (elsewhere / "summary.json").read_text() == "{}"
+    restore(tmp_path / "nothing", tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_results_are_found_by_metric_and_a_diverged_run_has_none(tmp_path):
+    summary = {"test": {"test": {"bleu": 30.5}}, "best_dev": {"value": 31.0, "metric": "bleu"}}
+    done = read_record(write_run(tmp_path, "rmsnorm", 1, summary=summary, dev_nll=[2.0, None]))
+    assert done.measure("test/test/bleu") == 30.5 and done.measure("best_dev") == 31.0
+    assert done.measure("dev/nll") == 2.0 and done.measure("dev/chrf") is None
+    lost = read_record(write_run(tmp_path, "none", 1, "diverged", summary=summary, dev_nll=[9.0]))
+    assert lost.measure("dev/nll") is lost.measure("best_dev") is None
+
+
+def test_a_directory_without_a_summary_and_an_unknown_key_are_named(tmp_path):
+    with pytest.raises(UserError, match="holds no finished run"):
+        read_record(tmp_path)
+    with pytest.raises(UserError, match=r"has no init\.men"):
+        read_record(write_run(tmp_path, "rmsnorm", 1)).value("init.men")

@@ -1,0 +1,111 @@
+"""Work in slices: what a deadline cuts off goes on elsewhere, and nothing is done twice."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import TINY
+
+from normlab.errors import UserError
+from normlab.runs.slices import Command, Queue, pack, unpack
+
+ROOT = Path(__file__).parents[2]
+
+
+def python(name, code, **options):
+    return Command(name, [sys.executable, "-c", code], **options)
+
+
+def test_commands_run_once_and_their_exit_codes_are_kept(tmp_path):
+    commands = [python("good", "print('out')"), python("bad", "raise SystemExit(3)")]
+    said = []
+    assert Queue(tmp_path).run(commands, 60, parallel=2, say=said.append)
+    again = Queue(tmp_path)
+    assert {name: ended["code"] for name, ended in again.ended.items()} == {"good": 0, "bad": 3}
+    assert again.run(commands, 60, parallel=2, say=said.append)
+    assert sum(line.startswith("start") for line in said) == 2
+    assert "out" in (tmp_path / "logs" / "good.log").read_text()
+
+
+def test_at_the_deadline_a_command_is_asked_to_stop_and_goes_on_in_the_next_slice(tmp_path):
+    flag = tmp_path / "flag"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        f"flag = pathlib.Path({str(flag)!r})\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (flag.touch(), sys.exit(130)))\n"
+        "time.sleep(0 if flag.exists() else 60)\n"
+    )
+    commands = [python("long", code)]
+    assert not Queue(tmp_path).run(commands, 2, parallel=1)
+    assert flag.exists() and "long" not in Queue(tmp_path).ended
+    assert Queue(tmp_path).run(commands, 60, parallel=1)
+
+
+def test_nothing_runs_beside_what_measures_time(tmp_path):
+    code = "import time, sys; print(time.monotonic()); time.sleep(0.3); print(time.monotonic())"
+    commands = [python("a", code, alone=True), python("b", code), python("c", code, alone=True)]
+    assert Queue(tmp_path).run(commands, 60, parallel=3)
+    spans = []
+    for name in "abc":
+        lines = (tmp_path / "logs" / f"{name}.log").read_text().split("\n")
+        spans.append(tuple(float(line) for line in lines if line and line[0].isdigit()))
+    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        assert end <= start
+
+
+def test_packed_files_come_back_and_what_does_not_fit_is_named(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for name, size in (("a/small", 10), ("b/noise", 5000), ("c/large", 100_000)):
+        (here / name).parent.mkdir(parents=True)
+        (here / name).write_bytes(os.urandom(size))
+    files = [here / name for name in ("a/small", "c/large", "b/noise")]
+    left_out = pack(here, files, tmp_path / "out", part_bytes=2000)
+    assert left_out == [here / "c/large"]
+    assert all(part.stat().st_size <= 2000 for part in (tmp_path / "out").iterdir())
+    unpack(tmp_path / "out", there)
+    for name in ("a/small", "b/noise"):
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    (tmp_path / "out" / "state.001").unlink()
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(tmp_path / "out", there)
+    with pytest.raises(UserError, match="holds no state"):
+        unpack(tmp_path, there)
+
+
+@pytest.mark.slow
+def test_gpu_py_goes_on_from_the_packed_files_of_an_earlier_slice(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'commands = [{name = "hello", command = "python -c print(1)"}]\nsweeps = ["main/smoke"]\n'
+    )
+
+    def slice_(folder, minutes, *arguments):
+        folder.mkdir()
+        for name in ("train.py", "conf", "experiments"):
+            (folder / name).symlink_to(ROOT / name)
+        command = [
+            sys.executable,
+            str(ROOT / "scripts/gpu.py"),
+            "--plan",
+            str(plan),
+            "--out",
+            "out",
+        ]
+        options = [f"--minutes={minutes}", "--parallel=2", *arguments]
+        sizes = [o for o in TINY if not o.startswith("trainer.")]
+        lengths = ["trainer.max_steps=300", "trainer.checkpoint_every=20", "trainer.eval_every=300"]
+        cache = f"data.cache_dir={tmp_path}/cache"
+        done = subprocess.run(
+            [*command, *options, *sizes, *lengths, cache],
+            cwd=folder, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = slice_(tmp_path / "a", 0.12)
+    assert "not finished" in first and first.count("stopped: main/smoke") == 2
+    second = slice_(tmp_path / "b", 4, "--state", str(tmp_path / "a" / "out"))
+    assert "all of the plan has ended" in second and "hello" not in second
+    assert len(list((tmp_path / "b").glob("results/main/smoke/**/summary.json"))) == 2
