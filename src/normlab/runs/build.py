@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from normlab.runs.arguments import check_arguments, keys_of, kind_of
+import yaml
+
+from normlab.runs.arguments import CONF, check_arguments, keys_of, kind_of
 from normlab.runs.config import Config
 
 if TYPE_CHECKING:
@@ -89,6 +91,16 @@ def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> 
             return kind(dim, **layout, **arguments)
 
     return norm
+
+
+def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
+    """Returns every option of conf/norm by name; `changes` (eps=0.0) go to those that know them."""
+    found = {}
+    for path in sorted((CONF / "norm").glob("*.yaml")):
+        node = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known = {key: value for key, value in changes.items() if key in node}
+        found[path.stem] = build_norm("norm", node | known)
+    return found
 
 
 def initialize_model(model: "Network", config: Config) -> None:

@@ -1,0 +1,57 @@
+"""What norms do, without a training run of one's own: invariances, gradients, signal, numerics."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from normlab.errors import UserError
+from normlab.files import write_json, write_text
+
+ROOT = Path(__file__).parents[1]
+
+
+def invariance(args: argparse.Namespace) -> None:
+    """Table 1: the change of a norm's output when weights or data are re-scaled or re-centred."""
+    from normlab.analysis import invariance as analysis
+    from normlab.runs.build import stock_norms
+
+    rows = [
+        line
+        for line in (ROOT / "experiments/table1/paper.csv").read_text("utf-8").split("\n")
+        if line and not line.startswith("#")
+    ]
+    marks = {row["method"]: row for row in csv.DictReader(rows)}
+    measured = {name: analysis.residuals(norm) for name, norm in stock_norms(eps=0.0).items()}
+    page = analysis.page(measured, analysis.eps_matters(stock_norms()), marks)
+    holds, evidence = analysis.claim(measured)
+    rounded = {  # what is below EXACT differs from machine to machine
+        name: {c: float(f"{v:.1e}") if v >= analysis.EXACT else 0.0 for c, v in of.items()}
+        for name, of in measured.items()
+    }
+    claims = {"invariance": {"holds": holds, "evidence": evidence, "page": "invariance.md"}}
+    out = args.results / "table1"
+    write_text(out / "invariance.md", page)
+    write_json(out / "analysis.json", {"claims": claims, "residuals": rounded})
+    print(page)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"invariance": invariance}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where pages go")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.__doc__)
+    args = parser.parse_args()
+    try:
+        COMMANDS[args.command](args)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
