@@ -37,7 +37,23 @@ def invariance(args: argparse.Namespace) -> None:
     print(page)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {"invariance": invariance}
+def gradients(args: argparse.Namespace) -> None:
+    """Eq. 8-10: gradients of gain, bias and weights when weights or inputs are re-scaled."""
+    from normlab.analysis import gradients as analysis
+    from normlab.runs.build import stock_norms
+
+    norms, delta = stock_norms(eps=0.0, bias=True), 3.0
+    measured = {name: analysis.residuals(norm, delta) for name, norm in norms.items()}
+    closed = analysis.against_closed_forms(norms["rmsnorm"])
+    page = analysis.page(measured, closed, delta)
+    write_text(args.results / "gradients" / "equations.md", page)
+    print(page)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "invariance": invariance,
+    "gradients": gradients,
+}
 
 
 def main() -> None:

@@ -66,19 +66,26 @@ def residuals(norm: NormFactory, delta: float = 3.0, seed: int = 0) -> Residuals
 
 @torch.no_grad()
 def output(norm: NormFactory, initial: Tensor, weight: Tensor, data: Tensor) -> Tensor:
-    """Returns Norm(W x) (SENTENCES, POSITIONS, UNITS) of a layer that began with W = `initial`.
+    """Returns Norm(W x) (SENTENCES, POSITIONS, UNITS); for the weights see `layer`."""
+    made, _ = layer(norm, initial, weight)
+    return made(data)
 
-    `weight` becomes the matrix that is learned. That is W itself, except under WeightNorm, where W
-    is made of learned lengths, those of `initial`, and of the directions of the learned matrix.
+
+def layer(norm: NormFactory, initial: Tensor, weight: Tensor) -> tuple[nn.Sequential, nn.Parameter]:
+    """Returns x -> Norm(W x) in float64 that began with W = `initial`, and its learned matrix.
+
+    That matrix becomes `weight`, both are (units, inputs). It is W itself, except under WeightNorm,
+    where W is made of learned lengths, those of `initial`, and of the learned matrix's directions.
     """
-    linear = nn.Linear(INPUTS, UNITS, bias=False, dtype=torch.float64)
-    linear.weight.copy_(initial)
-    layer = nn.Sequential(linear, norm(UNITS).double())
-    reparameterise(layer)
-    for learned in linear.parameters():
-        if learned.shape == weight.shape:
-            learned.copy_(weight)
-    return layer(data)
+    units, inputs = weight.shape
+    linear = nn.Linear(inputs, units, bias=False, dtype=torch.float64)
+    made = nn.Sequential(linear, norm(units).double())
+    with torch.no_grad():
+        linear.weight.copy_(initial)
+        reparameterise(made)
+        (learned,) = (p for p in linear.parameters() if p.shape == weight.shape)
+        learned.copy_(weight)
+    return made, learned
 
 
 def disagreements(measured: Mapping[str, Residuals], marks: Marks) -> list[tuple[str, str]]:

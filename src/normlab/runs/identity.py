@@ -15,8 +15,8 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a plain config that two runs share only when they are the same run."""
     kept = {key: deepcopy(config[key]) for key in config if key not in ("hydra", "names", "logger")}
     kept.get("data", {}).pop("cache_dir", None)  # where a cache is changes no number
-    for limit in LIMITS:
-        kept.get("trainer", {}).pop(limit, None)
+    for key in (*LIMITS, "per_matrix"):  # which only adds to what is logged
+        kept.get("trainer", {}).pop(key, None)
     return kept
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from normlab.tasks.task import Batch, Metric, Sums
 from normlab.training.checkpoint import Checkpoints
+from normlab.training.matrices import Matrices
 from normlab.training.progress import Progress, limit_reached
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import Interrupted, Interrupts
@@ -53,6 +54,7 @@ class Trainer:
         self.tracker, self.checkpoints, self.show = tracker, checkpoints, show
         self.environment = environment
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.matrices = Matrices(model) if settings.per_matrix else None
 
     def train(self, state: Mapping[str, Any] | None, interrupts: Interrupts) -> Progress:
         """Trains until a limit, divergence or an interrupt; returns the progress.
@@ -95,6 +97,7 @@ class Trainer:
                 lr,
                 clip=settings.clip,
                 precision=autocast(settings.precision, self.device),
+                matrices=self.matrices if progress.step % settings.log_every == 0 else None,
             )
             window.add(sums, grad_norm, sum(batch.items for batch in chosen))
 
@@ -131,6 +134,8 @@ class Trainer:
         window, progress = self.window, self.progress
         progress.add_window(window.count, window.items, window.seconds)
         metrics = {**window.means(), "train/lr": lr}
+        if self.matrices is not None:
+            metrics |= self.matrices.take()
         self.tracker.log(progress.step, progress.seconds, metrics)
         self.show(progress, metrics)
         window.clear()
@@ -192,11 +197,12 @@ def update(
     *,
     clip: float | None,
     precision: AbstractContextManager,
+    matrices: Matrices | None = None,
 ) -> tuple[Sums, Tensor]:
     """Does one optimiser step on `batches`; returns their sums and the gradient norm.
 
     The loss is divided once, by the number of items of all batches together. The gradient norm is
-    the global L2 norm before clipping.
+    the global L2 norm before clipping. `matrices` measures the step, if this one is to be.
     """
     items = sum(batch.items for batch in batches)
     totals: Sums = {}
@@ -207,10 +213,14 @@ def update(
         for name, (value, count) in sums.items():
             before, counted = totals.get(name, (0.0, 0))
             totals[name] = (before + value.detach(), counted + count)
+    if matrices is not None:
+        matrices.before_step()
     grad_norm = nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
+    if matrices is not None:
+        matrices.after_step()
     optimizer.zero_grad(set_to_none=True)
     return totals, grad_norm
 
