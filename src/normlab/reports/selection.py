@@ -148,7 +148,7 @@ def _one_implementation(
 
 
 def _implementation(run: RunRecord) -> str:
-    """Returns the norm's implementation, that of the cell around it ("fused+fused-gru") left out."""
+    """Returns the norm's implementation without that of the cell around it ("fused+fused-gru")."""
     return str(run.summary.get("norm_impl")).partition("+")[0]
 
 

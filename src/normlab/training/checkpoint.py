@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab import distributed
 from normlab.errors import UserError
 from normlab.files import sync_directory, write_bytes
 
@@ -35,6 +36,8 @@ class Checkpoints:
 
         Only regular ones count for the average: it must not depend on when a run was interrupted.
         """
+        if distributed.rank():
+            return
         if not regular:
             self._write("last", state)
             return
@@ -49,7 +52,8 @@ class Checkpoints:
 
     def save_weights(self, name: str, model: dict[str, Tensor], **values: Any) -> None:
         """Writes `<name>.pt`: the weights under `model`, and plain `values` beside them."""
-        self._write(name, {"model": model, **values})
+        if distributed.rank() == 0:
+            self._write(name, {"model": model, **values})
 
     def regular(self) -> list[Path]:
         """Returns the checkpoints of regular intervals, oldest first."""

@@ -20,13 +20,20 @@ class Interrupted(BaseException):
 class Interrupts:
     """Whether a signal has asked the run to stop; a second Ctrl-C ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: bool = False) -> None:
         self.requested = False
+        self._together = together
         self._raise = False
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Lets a signal raise `Interrupted` inside: for work that loses nothing when cut short."""
+        """Lets a signal raise `Interrupted` inside: for work that loses nothing when cut short.
+
+        Not where several processes work together: one that left would leave the others waiting.
+        """
+        if self._together:
+            yield
+            return
         if self.requested:
             raise Interrupted
         self._raise = True
@@ -47,13 +54,15 @@ class Interrupts:
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
+def interrupts(together: bool = False) -> Iterator[Interrupts]:
     """Catches the signals that end a run: Ctrl-C, TERM, HUP, USR1, USR2.
+
+    `together`: several processes train the run, and decide together when to stop.
 
     One of them may be submitit's preemption signal, for which it has set a handler that requeues
     the job and ends the process: that handler is called on leaving, when the checkpoint is written.
     """
-    state = Interrupts()
+    state = Interrupts(together)
     if threading.current_thread() is not threading.main_thread():
         yield state  # Python delivers signals to the main thread only
         return
