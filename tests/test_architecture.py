@@ -39,9 +39,12 @@ RULES = {
     "tasks/translation/search.py": ((), HYDRA | {"numpy", "tokenizers"}),
     "tasks/translation/scoring.py": ((), HYDRA | {"torch"}),
     "training": (("training", "tasks.task", *BASICS), HYDRA),
-    "analysis": (("analysis", "models.seq2seq", "errors"), HYDRA),
+    "analysis": (("analysis", "models", "norms", "errors"), HYDRA),
     # From the config to the reports all of ours may meet here, and nowhere else.
-    "runs": (("runs", "training", "tasks", "models", "norms", "registration", *BASICS), set()),
+    "runs": (
+        ("runs", "training", "tasks", "models", "norms", "analysis", "registration", *BASICS),
+        set(),
+    ),
     "benchmarks": (
         ("benchmarks", "runs", "training", "tasks", "models", "norms", "reports", *BASICS),
         HYDRA,

@@ -47,7 +47,9 @@ def test_a_run_logs_every_matrix_every_log_every_steps_and_learns_the_same(tiny_
     assert [line["step"] for line in found] == [4, 8, 12]
     name = "matrix/encoder.0.self_attention.qkv.weight/effective_lr"
     assert all(0 < line[name] < 1 for line in found)
-    losses = [[line.get("train/loss") for line in metrics(tmp_path / str(x))] for x in (True, False)]
+    losses = [
+        [line.get("train/loss") for line in metrics(tmp_path / str(x))] for x in (True, False)
+    ]
     assert losses[0] == losses[1]
 
 
