@@ -50,9 +50,53 @@ def gradients(args: argparse.Namespace) -> None:
     print(page)
 
 
+def signal(args: argparse.Namespace) -> None:
+    """What the encoder's output says of its tokens at initialisation, by norm, placement, mean."""
+    from normlab.analysis import signal as analysis
+    from normlab.models.transformer import Transformer
+    from normlab.runs.build import stock_norms
+    from normlab.runs.fresh import fresh_model
+
+    vocab = 1500  # of conf/data/grammar.yaml
+
+    def build(name: str, placement: str, mean: float, seed: int) -> tuple[Transformer, int]:
+        norm, _, recentred = name.partition(", ")
+        model = fresh_model(
+            [
+                f"norm={norm}",
+                "norm@model.decoder_norm=layernorm",  # not looked at; some norms need it
+                f"model.norm_placement={placement}",
+                f"init.mean={mean}",
+                f"seed={seed}",
+                "model.dropout=0",
+            ],
+            vocab,
+        )
+        assert isinstance(model, Transformer)
+        if recentred:
+            analysis.recentre_embeddings(model)
+        return model, vocab
+
+    norms = [*stock_norms(), "layernorm, embeddings re-centred"]
+    means, seeds = [0.0, 0.02, 0.2], [1, 2, 3]
+    table = analysis.table(analysis.measure(build, norms, ["post", "pre"], means, seeds))
+    write_text(args.results / "signal" / "table.md", SIGNAL + table + "\n")
+    print(table)
+
+
+SIGNAL = """\
+# What is left of a token at initialisation
+
+Written by `python scripts/analyze.py signal`; [why](README.md). The tiny Transformer's encoder,
+untrained, on 64 random sentences of 12 subwords; means over three seeds. `token`: the root mean
+square of what differs between sentences at one position, over that of the whole output; `apart`:
+of that, what lies outside the uniform vector (1, ..., 1); `uniform`: of all that lies along it.
+
+"""
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "invariance": invariance,
     "gradients": gradients,
+    "signal": signal,
 }
 
 
