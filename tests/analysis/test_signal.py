@@ -55,3 +55,25 @@ def test_the_table_has_a_row_for_each_norm_and_placement():
     lines = signal.table(records).split("\n")
     assert lines[0].startswith("| norm | placement | token, mean 0 | token, mean 0.2 | apart,")
     assert lines[2] == "| a | pre | 0.0000 | 0.2000 | 0.5000 | 0.5000 | 1.0000 | 1.0000 |"
+
+
+def test_the_prediction_puts_starts_beside_what_became_of_them():
+    records = [
+        {"norm": "a", "placement": "pre", "mean": mean, "apart": apart}
+        for mean, apart in ((0.0, 0.7), (0.1, 0.2), (0.2, 0.01))
+    ]
+    ends = [(0.0, 5.0), (0.0, 6.0), (0.1, 5.0), (0.2, float("inf"))]
+    runs = [signal.Trained("a", "pre", mean, nll) for mean, nll in ends]
+    lines = signal.prediction(records, runs).split("\n")
+    assert lines[2] == "| 0.70000 | 5.50 | a | pre | 0 |"
+    assert lines[4] == "| 0.01000 | diverged | a | pre | 0.2 |"
+    assert lines[-3:] == [
+        "Rank correlation of share and -NLL, all starts: 0.50, n=3.",
+        "",
+        "Rank correlation of share and -NLL, those whose runs ended: -1.00, n=2.",
+    ]
+
+
+def test_ties_share_their_rank():
+    assert signal.rank_correlation([1, 2, 2, 3], [1, 2, 2, 3]) == pytest.approx(1)
+    assert signal.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)

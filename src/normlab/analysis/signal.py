@@ -7,6 +7,7 @@ length of the rest relative to all of h.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,14 +76,53 @@ def measure(
     return records
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> str:
+def table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] = Shares._fields) -> str:
     """Returns the records as Markdown, one row a norm and placement."""
     means = list(dict.fromkeys(record["mean"] for record in records))
-    columns = [(share, mean) for share in Shares._fields for mean in means]
-    heads = " | ".join(f"{share}, mean {mean:g}" for share, mean in columns)
-    lines = [f"| norm | placement | {heads} |", "|---" * (len(columns) + 2) + "|"]
+    shown = [(share, mean) for share in columns for mean in means]
+    heads = " | ".join(f"{share}, mean {mean:g}" for share, mean in shown)
+    lines = [f"| norm | placement | {heads} |", "|---" * (len(shown) + 2) + "|"]
     for norm, placement in dict.fromkeys((r["norm"], r["placement"]) for r in records):
         of = {r["mean"]: r for r in records if (r["norm"], r["placement"]) == (norm, placement)}
-        cells = " | ".join(f"{of[mean][share]:.4f}" for share, mean in columns)
+        cells = " | ".join(f"{of[mean][share]:.4f}" for share, mean in shown)
         lines.append(f"| {norm} | {placement} | {cells} |")
     return "\n".join(lines)
+
+
+class Trained(NamedTuple):
+    """A training run from one of the starts that were measured."""
+
+    norm: str
+    placement: str
+    mean: float
+    nll: float  # dev NLL at its end; infinite for a run that diverged
+
+
+def prediction(records: Sequence[Mapping[str, Any]], runs: Sequence[Trained]) -> str:
+    """Returns a table of starts and the runs from them, and their rank correlations."""
+    shares = {(r["norm"], r["placement"], r["mean"]): r["apart"] for r in records}
+    nlls: dict[tuple[str, str, float], list[float]] = {}
+    for run in runs:
+        nlls.setdefault(run[:3], []).append(run.nll)
+    rows = sorted((shares[key], sum(of) / len(of), *key) for key, of in nlls.items())[::-1]
+    lines = ["| apart | dev NLL | norm | placement | mean |", "|---|---|---|---|---|"]
+    for share, nll, norm, placement, mean in rows:
+        end = f"{nll:.2f}" if math.isfinite(nll) else "diverged"
+        lines.append(f"| {share:.5f} | {end} | {norm} | {placement} | {mean:g} |")
+    for title, kept in (
+        ("all starts", rows),
+        ("those whose runs ended", [row for row in rows if math.isfinite(row[1])]),
+    ):
+        rho = rank_correlation([row[0] for row in kept], [-row[1] for row in kept])
+        lines += ["", f"Rank correlation of share and -NLL, {title}: {rho:.2f}, n={len(kept)}."]
+    return "\n".join(lines)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns Spearman's rho; ties have their mean rank."""
+
+    def ranks(values: Sequence[float]) -> Tensor:
+        below = [sum(v < w for v in values) + sum(v == w for v in values) / 2 for w in values]
+        return torch.tensor(below, dtype=torch.float64)
+
+    return torch.corrcoef(torch.stack((ranks(x), ranks(y))))[0, 1].item()

@@ -95,12 +95,14 @@ def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> 
 
 def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
     """Returns every option of conf/norm by name; `changes` (eps=0.0) go to those that know them."""
-    found = {}
-    for path in sorted((CONF / "norm").glob("*.yaml")):
-        node = yaml.safe_load(path.read_text(encoding="utf-8"))
-        known = {key: value for key, value in changes.items() if key in node}
-        found[path.stem] = build_norm("norm", node | known)
-    return found
+    names = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+    return {name: stock_norm(name, **changes) for name in names}
+
+
+def stock_norm(name: str, **changes: Any) -> "NormFactory":
+    """Returns the option `name` of conf/norm, with `changes` to the fields that it has."""
+    node = yaml.safe_load((CONF / "norm" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return build_norm("norm", node | {key: changes[key] for key in changes if key in node})
 
 
 def initialize_model(model: "Network", config: Config) -> None:
