@@ -40,8 +40,6 @@ RULES = {
     "place.py": (("errors",), HYDRA | {"torch"}),
     "distributed.py": (("errors", "place"), HYDRA),
     "registration.py": (("errors",), HYDRA | {"torch"}),
-    "place.py": (("errors",), HYDRA | {"torch"}),
-    "distributed.py": (("place", "errors"), HYDRA),
     "norms": (("norms", "errors", "types"), HYDRA),
     "models": (("models", "norms.base", "norms.gru", "errors", "types"), HYDRA),
     "tasks/task.py": (("distributed",), HYDRA),
@@ -71,7 +69,7 @@ RULES = {
         for name, model in (("images", "convpool"), ("retrieval", "order"), ("reading", "reader"))
     },
     "training": (("training", "tasks.task", "distributed", *BASICS), HYDRA),
-    "analysis": (("analysis", "models.seq2seq", "errors"), HYDRA),
+    "analysis": (("analysis", "models", "norms", "errors"), HYDRA),
     # From the config to the reports all of ours may meet here, and nowhere else.
     "runs": (
         (
@@ -80,6 +78,7 @@ RULES = {
             "tasks",
             "models",
             "norms",
+            "analysis",
             "registration",
             "distributed",
             "place",

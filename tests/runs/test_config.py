@@ -19,9 +19,18 @@ OPTIONS = [
 ]
 
 
+NEEDED = {  # what an option asks for besides
+    "text": "data.dir=x",
+    **dict.fromkeys(
+        ("batchnorm", "groupnorm", "instancenorm"), "norm@model.decoder_norm=layernorm"
+    ),
+}
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group, option):
-    config = check(compose_job(CONF, [f"{group}={option}"] + ["data.dir=x"] * (option == "text")))
+    overrides = [f"{group}={option}", *([NEEDED[option]] if option in NEEDED else [])]
+    config = check(compose_job(CONF, overrides))
     check_parts(config)
     with torch.device("meta"):
         model = build_model(config, {"vocab": 8})
