@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def invariance(args: argparse.Namespace) -> None:
     """Table 1: the change of a norm's output when weights or data are re-scaled or re-centred."""
     from normlab.analysis import invariance as analysis
-    from normlab.runs.build import stock_norms
+    from normlab.runs.components import stock_norms
 
     rows = [
         line
@@ -40,7 +40,7 @@ def invariance(args: argparse.Namespace) -> None:
 def gradients(args: argparse.Namespace) -> None:
     """Eq. 8-10: gradients of gain, bias and weights when weights or inputs are re-scaled."""
     from normlab.analysis import gradients as analysis
-    from normlab.runs.build import stock_norms
+    from normlab.runs.components import stock_norms
 
     norms, delta = stock_norms(eps=0.0, bias=True), 3.0
     measured = {name: analysis.residuals(norm, delta) for name, norm in norms.items()}
@@ -54,7 +54,7 @@ def signal(args: argparse.Namespace) -> None:
     """What the encoder's output says of its tokens at initialisation, by norm, placement, mean."""
     from normlab.analysis import signal as analysis
     from normlab.models.transformer import Transformer
-    from normlab.runs.build import stock_norms
+    from normlab.runs.components import stock_norms
     from normlab.runs.fresh import fresh_model
 
     vocab = 1500  # of conf/data/grammar.yaml
@@ -104,7 +104,7 @@ def numerics(args: argparse.Namespace) -> None:
 
     from normlab.analysis import numerics as analysis
     from normlab.norms import Norm, kernels
-    from normlab.runs.build import stock_norm, stock_norms
+    from normlab.runs.components import stock_norm, stock_norms
 
     variants: dict[str, tuple[Norm, Norm]] = {}
     for name, norm in stock_norms().items():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from normlab.analysis import gradients
 from normlab.analysis.gradients import EXACT, residuals
-from normlab.runs.build import stock_norms
+from normlab.runs.components import stock_norms
 
 NORMS = stock_norms(eps=0.0, bias=True)
 NO_SCALE = {"none", "dyt", "recentre"}  # invariant to no scale

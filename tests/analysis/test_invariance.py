@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from normlab.analysis import invariance
 from normlab.analysis.invariance import CHANGES, EXACT, PAPER, residuals
-from normlab.runs.build import stock_norms
+from normlab.runs.components import stock_norms
 
 MATRIX, CENTRE, VECTOR, DATA, SHIFT, CASE, POSITION = CHANGES
 NORMS = stock_norms(eps=0.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from normlab.analysis import numerics
-from normlab.runs.build import stock_norm
+from normlab.runs.components import stock_norm
 
 
 def error(name, offset, dtype=torch.float32, impl="composed"):

@@ -21,10 +21,16 @@ def test_the_papers_network_has_its_layers_and_number_of_weights():
     model = convpool(width=96)
     shapes = [tuple(m.weight.shape) for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert shapes == [
-        (96, 3, 3, 3), (96, 96, 3, 3), (96, 96, 3, 3),
-        (192, 96, 3, 3), (192, 192, 3, 3), (192, 192, 3, 3),
-        (192, 192, 3, 3), (192, 192, 1, 1), (192, 192, 1, 1),
-    ]  # fmt: skip
+        (96, 3, 3, 3),
+        (96, 96, 3, 3),
+        (96, 96, 3, 3),
+        (192, 96, 3, 3),
+        (192, 192, 3, 3),
+        (192, 192, 3, 3),
+        (192, 192, 3, 3),
+        (192, 192, 1, 1),
+        (192, 192, 1, 1),
+    ]
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 

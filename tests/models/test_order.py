@@ -41,8 +41,11 @@ def test_roles_are_all_matrices():
         matrices = {name for name, p in model.named_parameters() if p.dim() > 1}
         assert set(model.roles()) == matrices
     assert {role.kind for role in model.roles().values()} == {
-        "embeddings", "input", "recurrent", "features",
-    }  # fmt: skip
+        "embeddings",
+        "input",
+        "recurrent",
+        "features",
+    }
 
 
 def test_compiled_steps_are_the_same():

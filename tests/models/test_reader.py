@@ -64,9 +64,11 @@ def test_a_question_is_answered_as_it_is_alone(norm):
     together = model(document, lengths, query, asked)
     for i in range(3):
         alone = model(
-            document[i : i + 1, : lengths[i]], lengths[i : i + 1],
-            query[i : i + 1, : asked[i]], asked[i : i + 1],
-        )  # fmt: skip
+            document[i : i + 1, : lengths[i]],
+            lengths[i : i + 1],
+            query[i : i + 1, : asked[i]],
+            asked[i : i + 1],
+        )
         torch.testing.assert_close(together[i], alone[0])
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from processes import python
 
-from normlab.runs import build, job
+from normlab.runs import components, job
 from normlab.runs.config import check
 from normlab.runs.help import GROUPS
 from normlab.runs.loaded import load_run
@@ -15,27 +16,49 @@ from normlab.runs.sweeps import compose_job, sweep_directories
 
 CONF = Path(__file__).parents[2] / "conf"
 SHORT = (
-    "logger=none", "trainer.log_every=2", "trainer.eval_every=3", "trainer.checkpoint_every=2",
+    "logger=none",
+    "trainer.log_every=2",
+    "trainer.eval_every=3",
+    "trainer.checkpoint_every=2",
     "trainer.threads=1",
-)  # fmt: skip
+)
 TINY = {
     "translation": (
-        "data.train=300", "data.dev=8", "data.test=8", "data.vocab_size=300", "model.d_model=16",
-        "model.d_ff=32", "model.encoder_layers=1", "model.decoder_layers=1",
+        "data.train=300",
+        "data.dev=8",
+        "data.test=8",
+        "data.vocab_size=300",
+        "model.d_model=16",
+        "model.d_ff=32",
+        "model.encoder_layers=1",
+        "model.decoder_layers=1",
     ),
     "cifar10": (
-        "data.train=200", "data.dev=20", "data.test=20", "data.batch_size=20", "model.width=2",
-        "schedule.start=3", "schedule.end=100",
+        "data.train=200",
+        "data.dev=20",
+        "data.test=20",
+        "data.batch_size=20",
+        "model.width=2",
+        "schedule.start=3",
+        "schedule.end=100",
     ),
     "retrieval": (
-        "data.train=100", "data.dev=20", "data.test=20", "data.batch_size=10",
-        "model.d_embedding=8", "model.d_hidden=8",
+        "data.train=100",
+        "data.dev=20",
+        "data.test=20",
+        "data.batch_size=10",
+        "model.d_embedding=8",
+        "model.d_hidden=8",
     ),
     "reader": (
-        "data.train=60", "data.dev=10", "data.test=10", "data.batch_size=10",
-        "model.d_embedding=8", "model.d_hidden=8",
+        "data.train=60",
+        "data.dev=10",
+        "data.test=10",
+        "data.batch_size=10",
+        "model.d_embedding=8",
+        "model.d_hidden=8",
     ),
-}  # fmt: skip
+}
 CACHED = ("translation", "cifar10")
 NORMS = ("none", "weightnorm", "layernorm", "rmsnorm", "prmsnorm", "l2norm")
 
@@ -106,9 +129,9 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
 
 def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
     checked = check(config("norm=rmsnorm", "trainer.device=cpu"))
-    task = build.build_task(checked)
-    model = build.build_model(checked, task.model_arguments)
-    build.initialize_model(model, checked)
+    task = components.build_task(checked)
+    model = components.build_model(checked, task.model_arguments)
+    components.initialize_model(model, checked)
     objective = task.objective(model).eval()
     whole = task.batches(0)[0]()
     parts = [task.batches(0, rank=rank, world_size=3)[0]() for rank in range(3)]
@@ -139,3 +162,11 @@ def test_a_group_of_help_has_every_option():
     for group in GROUPS:
         for path in (CONF / group).glob("*.yaml"):
             assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
+
+
+def test_evaluate_gives_the_test_results_again(config, tmp_path):
+    summary = job.run(config("norm=rmsnorm", "trainer.max_steps=2"), tmp_path / "r", [])
+    done = python("scripts/evaluate.py", tmp_path / "r", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(json.dumps(summary["test"]))
+    assert list((tmp_path / "out" / "hypotheses").glob("*.txt"))

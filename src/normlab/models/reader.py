@@ -68,9 +68,13 @@ class AttentiveReader(Network):
         what makes the answer's features, `softmax` the answer's layer.
         """
         kinds = {
-            "key": "attention", "asked": "attention", "score": "score",
-            "from_document": "output", "from_query": "output", "answer": "softmax",
-        }  # fmt: skip
+            "key": "attention",
+            "asked": "attention",
+            "score": "score",
+            "from_document": "output",
+            "from_query": "output",
+            "answer": "softmax",
+        }
         roles = {}
         for name, module in outside_norms(self):
             if isinstance(module, nn.Embedding):

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from normlab.errors import UserError
 from normlab.files import hash_json, write_json
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.config import check
 from normlab.runs.directory import open_directory
 from normlab.runs.identity import digest
@@ -31,7 +31,7 @@ def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "best") -> 
     assert data is not None  # load_run has read it
     plain = _config(run, to)
     config = check(OmegaConf.create(plain))
-    target = build.build_model(config, data["model_arguments"]).eval()
+    target = components.build_model(config, data["model_arguments"]).eval()
     conversion.convert(run.model, target)  # type: ignore[arg-type]
     with open_directory(out) as directory:
         if directory.has_progress():

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.arguments import CONF
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job
@@ -18,6 +18,6 @@ def fresh_model(overrides: list[str], vocab: int, conf: Path = CONF) -> "Network
 
     config = check(compose_job(conf, overrides))
     torch.manual_seed(config.seed)
-    model = build.build_model(config, {"vocab": vocab})
-    build.initialize_model(model, config)
+    model = components.build_model(config, {"vocab": vocab})
+    components.initialize_model(model, config)
     return model

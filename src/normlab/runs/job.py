@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from normlab import registration
 from normlab.errors import UserError
 from normlab.files import write_json
-from normlab.place import place
+from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory

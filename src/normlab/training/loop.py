@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from normlab import distributed
 from normlab.tasks.task import Batch, Metric, Sums
 from normlab.training.checkpoint import Checkpoints
+from normlab.training.limits import limit_reached
+from normlab.training.log_window import Clock, Window
 from normlab.training.matrices import Matrices
-from normlab.training.progress import Progress, limit_reached
+from normlab.training.progress import Progress
 from normlab.training.schedules import unchanged
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import Interrupted, Interrupts
 from normlab.training.tracking import Tracker
-from normlab.training.window import Clock, Window
 
 log = logging.getLogger(__name__)
 

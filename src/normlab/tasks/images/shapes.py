@@ -8,8 +8,17 @@ import numpy as np
 
 SIZE = 32  # pixels, height and width
 CLASSES = (
-    "disc", "ring", "square", "frame", "triangle", "plus", "cross", "rows", "columns", "checks",
-)  # fmt: skip
+    "disc",
+    "ring",
+    "square",
+    "frame",
+    "triangle",
+    "plus",
+    "cross",
+    "rows",
+    "columns",
+    "checks",
+)
 Rng = np.random.Generator
 
 
