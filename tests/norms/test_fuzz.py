@@ -1,6 +1,6 @@
 """No call of a fused norm is undefined behaviour: it gives the composed norm's result or an error.
 
-kernels/build.py says how to run this under AddressSanitizer.
+kernels/compile.py says how to run this under AddressSanitizer.
 """
 
 import json

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from normlab.models.rnnsearch import GRU
+from normlab.models.gru import GRU
 from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 from normlab.norms.kernels import build
 

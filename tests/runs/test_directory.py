@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,11 +296,17 @@ def test_other_subwords_are_refused(tiny_config, own, tmp_path):
         load_translator(own)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing of its own is read-only for root")
 def test_a_read_only_directory_is_one_sentence(tiny_config, tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(UserError, match=r"cannot write to .* \(Permission denied\)"):
         run(tiny_config(), tmp_path / "r", [])
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs Linux")
+def test_a_place_where_nobody_may_write_is_one_sentence(tiny_config):
+    with pytest.raises(UserError, match=r"cannot write to /sys/kernel/r \(.+\): choose another"):
+        run(tiny_config(), Path("/sys/kernel/r"), [])
 
 
 def test_a_file_in_the_directorys_place_is_one_sentence(tiny_config, tmp_path):

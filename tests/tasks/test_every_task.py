@@ -8,7 +8,7 @@ import torch
 import yaml
 from processes import python
 
-from normlab.runs import build, job
+from normlab.runs import components, job
 from normlab.runs.config import check
 from normlab.runs.help import GROUPS
 from normlab.runs.loaded import load_run
@@ -129,9 +129,9 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
 
 def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
     checked = check(config("norm=rmsnorm", "trainer.device=cpu"))
-    task = build.build_task(checked)
-    model = build.build_model(checked, task.model_arguments)
-    build.initialize_model(model, checked)
+    task = components.build_task(checked)
+    model = components.build_model(checked, task.model_arguments)
+    components.initialize_model(model, checked)
     objective = task.objective(model).eval()
     whole = task.batches(0)[0]()
     parts = [task.batches(0, rank=rank, world_size=3)[0]() for rank in range(3)]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normlab.models.dropout import Dropout
+from normlab.models.gru import GRU
 from normlab.models.network import Network, Role
-from normlab.models.rnnsearch import GRU
 from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
 from normlab.types import Count, Fraction
 

@@ -163,7 +163,9 @@ class AffineNorm(Norm):
         y = y.permute([order.index(axis) for axis in range(x.dim())])
         along = [1] * x.dim()
         along[self.parameter_axis] = self.dim
-        weight, bias = (None if p is None else p.view(along) for p in (self.weight, self.bias))
+        weight, bias = (
+            None if p is None else p.expand(self.dim).view(along) for p in (self.weight, self.bias)
+        )
         return functional.affine(y, weight, bias).to(x.dtype)
 
 
