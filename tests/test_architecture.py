@@ -98,7 +98,7 @@ def within(place):
     return [path for path in FILES if f"{path.relative_to(PACKAGE)}/".startswith(f"{place}/")]
 
 
-@pytest.mark.parametrize("ranks", RULES)
+@pytest.mark.parametrize("place", RULES)
 def test_arrows_point_one_way(place):
     ours, never = RULES[place]
     assert within(place)
