@@ -14,7 +14,7 @@ def convpool(norm=norms.RMSNorm, **arguments):
     return ConvPool(norm=norm, **{**sizes, "channels_last": False, **arguments})
 
 
-KINDS = [norms.NoNorm, norms.WeightNorm, norms.LayerNorm, norms.RMSNorm, norms.L2Norm]
+KINDS = [norms.NoNorm, norms.WeightNorm, norms.BatchNorm, norms.LayerNorm, norms.RMSNorm]
 
 
 def test_the_papers_network_has_its_layers_and_number_of_weights():
@@ -52,6 +52,15 @@ def test_a_norm_sees_each_image_and_channel_alone():
     with torch.no_grad():
         y = layer.norm(layer.convolution(torch.randn(2, 3, 6, 6)))
     torch.testing.assert_close(y.square().mean((2, 3)), torch.ones(2, 4), rtol=1e-3, atol=0)
+
+
+def test_batchnorm_sees_all_images_of_a_batch_as_torchs_does():
+    layer = Convolution(3, 4, norms.BatchNorm, size=3, padding=1)
+    theirs = nn.BatchNorm2d(4, eps=layer.norm.eps, momentum=layer.norm.momentum)
+    x = layer.convolution(torch.randn(5, 3, 6, 6))
+    torch.testing.assert_close(layer.norm(x), theirs(x))
+    layer.eval(), theirs.eval()
+    torch.testing.assert_close(layer.norm(x), theirs(x))
 
 
 def test_an_image_times_a_number_has_the_same_logits_with_a_norm_only():

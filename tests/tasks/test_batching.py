@@ -33,3 +33,14 @@ def test_epochs_and_seeds_differ():
 def test_a_batch_has_an_example_for_every_process():
     with pytest.raises(UserError, match="batch_size=3 is too small for 4 processes"):
         shuffled_batches(50, 3, seed=1, epoch=0, world_size=4)
+
+
+def test_batches_by_length_hold_the_same_examples_with_less_padding():
+    lengths = np.random.default_rng(0).integers(1, 100, 640)
+    plain = shuffled_batches(640, 10, seed=1, epoch=0)
+    sorted_ = shuffled_batches(640, 10, seed=1, epoch=0, lengths=lengths)
+    assert sorted(np.concatenate(sorted_)) == sorted(np.concatenate(plain))
+    padded = [sum(10 * lengths[batch].max() for batch in batches) for batches in (plain, sorted_)]
+    assert padded[1] < 0.65 * padded[0]
+    longest = [lengths[batch].max() for batch in sorted_]
+    assert longest != sorted(longest)

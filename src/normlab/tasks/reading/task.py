@@ -91,7 +91,12 @@ class Reading(Task):
         """Returns the epoch's batches of questions in a new order, with new markers."""
         train = self.sets["train"]
         chosen = shuffled_batches(
-            len(train), self.batch_size, seed=self.seed, epoch=epoch, world_size=world_size
+            len(train),
+            self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            lengths=np.array([len(question.document) for question in train]),
+            world_size=world_size,
         )
         drawn = [self.seed, epoch]  # where markers are drawn
         return [partial(self._collate(train, drawn), batch, rank, world_size) for batch in chosen]

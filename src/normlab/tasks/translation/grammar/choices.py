@@ -141,8 +141,8 @@ def random_place(rng: Rng) -> Phrase:
 
 def known_place(rng: Rng) -> tuple[NounPhrase, Noun]:
     """A place in the singular, and its noun."""
-    noun = rng.choice(NOUNS["ranks"])
-    adjectives = [rng.choice(ADJECTIVES["ranks"])] if rng.random() < 0.3 else []
+    noun = rng.choice(NOUNS["place"])
+    adjectives = [rng.choice(ADJECTIVES["place"])] if rng.random() < 0.3 else []
     return noun_phrase(DETERMINERS[rng.choice(["the", "the", "a", "our"])], noun, *adjectives), noun
 
 
@@ -287,7 +287,7 @@ def random_clause(
         if frame in MANNERED and rng.random() < 0.12:
             parts["manner"] = rng.choice(PHRASES["manner"])
         if placed and frame in PLACED and rng.random() < 0.25:
-            parts["ranks"] = random_place(rng)
+            parts["place"] = random_place(rng)
         if timed and not bare and rng.random() < 0.3:
             parts["time"] = random_time(rng, tense)
     if not negated and not bare and rng.random() < 0.1:

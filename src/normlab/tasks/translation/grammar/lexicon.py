@@ -50,7 +50,7 @@ NOUN_ENTRIES = {
         f Nachrichten; article Artikel m Artikel; contract Vertrag m Verträge; sentence Satz m
         Sätze; list Liste f Listen; recipe Rezept n Rezepte; song Lied n Lieder; postcard Postkarte
         f Postkarten; word Wort n Wörter""",
-    "ranks": """garden Garten m Gärten in/in; kitchen Küche f Küchen in/in; school Schule f Schulen
+    "place": """garden Garten m Gärten in/in; kitchen Küche f Küchen in/in; school Schule f Schulen
         in/in; city Stadt f Städte in/in; village Dorf n Dörfer in/in; forest Wald m Wälder in/in;
         museum Museum n Museen in/in; library Bibliothek f Bibliotheken in/in; lake See m Seen
         at/an; station Bahnhof m Bahnhöfe at/an; market Markt m Märkte at/auf; bridge Brücke f
@@ -94,7 +94,7 @@ ADJECTIVE_ENTRIES = {
     "text": """interesting:more_interesting interessant:interessanter; important wichtig; secret
         geheim; boring:more_boring langweilig:langweiliger; funny lustig; difficult schwierig;
         simple einfach; short:shorter kurz:kürzer; long:longer lang:länger; new neu""",
-    "ranks": """dark:darker dunkel:dunkler:dunkl; quiet ruhig; loud laut; empty leer; new neu; warm
+    "place": """dark:darker dunkel:dunkler:dunkl; quiet ruhig; loud laut; empty leer; new neu; warm
         warm; cold kalt; modern modern; dirty schmutzig; famous berühmt""",
 }
 # Verbs: English [past participle] = German [er-present er-past participle] [: needs].
