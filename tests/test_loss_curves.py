@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import TINY, TINY_RNN
 
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job
 from normlab.training.loop import autocast, update
@@ -41,12 +41,12 @@ def curve(model, norm, cache):
     """Returns [loss, gradient norm] of each step of training, fp32 on one thread."""
     overrides = [*MODELS[model], *NORMS[norm], *LEARNING, f"data.cache_dir={cache}"]
     config = check(compose_job(CONF, overrides))
-    task = build.build_task(config)
+    task = components.build_task(config)
     torch.manual_seed(config.seed)
-    network = build.build_model(config, task.model_arguments)
-    build.initialize_model(network, config)
-    objective, optimizer = task.objective(network), build.build_optimizer(network, config)
-    learning_rate, batches = build.learning_rate(config), task.batches(0)
+    network = components.build_model(config, task.model_arguments)
+    components.initialize_model(network, config)
+    objective, optimizer = task.objective(network), components.build_optimizer(network, config)
+    learning_rate, batches = components.learning_rate(config), task.batches(0)
     parameters, points = list(network.parameters()), []
     for step in range(1, STEPS + 1):
         batch = batches[step % len(batches)]()

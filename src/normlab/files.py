@@ -73,7 +73,12 @@ def _jsonable(value: Any) -> Any:
 
 def hash_text(text: str) -> str:
     """Returns the SHA-256 of `text`."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hash_bytes(text.encode("utf-8"))
+
+
+def hash_bytes(content: Any) -> str:
+    """Returns the SHA-256 of what lies in memory: bytes, or an array in one piece."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def hash_json(content: Any) -> str:

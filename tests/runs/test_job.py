@@ -9,7 +9,7 @@ from processes import metrics_of, summary_of
 
 from normlab.errors import UserError
 from normlab.runs.arguments import kind_of
-from normlab.runs.build import build_task
+from normlab.runs.components import build_task
 from normlab.runs.config import check
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator

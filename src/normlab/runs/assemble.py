@@ -3,14 +3,14 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.files import hash_json
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.config import Config
 from normlab.runs.directory import RunDirectory
 from normlab.runs.environment import code_version, device_name, device_of, set_threads
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from normlab.models.network import Network
     from normlab.tasks.task import Task
     from normlab.training.checkpoint import Checkpoints
+    from normlab.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Parts:
     model: "Network"
     objective: "nn.Module"
     optimizer: "torch.optim.Optimizer"
-    learning_rate: Callable[[int], float]
+    schedule: "Schedule"
     checkpoints: "Checkpoints"
     contents: dict[str, Any]
 
@@ -126,15 +127,15 @@ def assemble(
     torch.use_deterministic_algorithms(config.trainer.deterministic)
     check_parts(config, trusted)
 
-    task = build.build_task(config, trusted)
+    task = components.build_task(config, trusted)
     contents = task.contents()
     distributed.same_everywhere("data", contents)
     if distributed.rank() == 0:
         directory.check_data(contents, task.model_arguments)
         task.save(directory.path)
     torch.manual_seed(config.seed)
-    model = build.build_model(config, task.model_arguments, trusted)
-    build.initialize_model(model, config)
+    model = components.build_model(config, task.model_arguments, trusted)
+    components.initialize_model(model, config)
     model.to(device)
     if distributed.world_size() > 1:  # each process draws dropout masks of its own
         torch.manual_seed(hash((config.seed, distributed.rank())))
@@ -148,8 +149,8 @@ def assemble(
         task,
         model,
         objective,
-        build.build_optimizer(model, config),
-        build.learning_rate(config),
+        components.build_optimizer(model, config),
+        components.build_schedule(config),
         Checkpoints(directory.checkpoints, config.trainer.keep, owner),
         contents,
     )
@@ -159,9 +160,9 @@ def check_parts(config: Config, trusted: Collection[str] | None = None) -> None:
     """Raises UserError when something in `config` cannot be built; reads no data."""
     import torch
 
-    placeholders = build.kind_of("task", config.task, trusted).placeholders
-    build.learning_rate(config)
+    placeholders = components.kind_of("task", config.task, trusted).placeholders
+    components.build_schedule(config)
     with torch.device("meta"):
-        model = build.build_model(config, placeholders, trusted)
-        build.initialize_model(model, config)
-        build.build_optimizer(model, config)
+        model = components.build_model(config, placeholders, trusted)
+        components.initialize_model(model, config)
+        components.build_optimizer(model, config)

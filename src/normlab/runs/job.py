@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from normlab import registration
 from normlab.errors import UserError
 from normlab.files import write_json
-from normlab.place import place
+from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
@@ -206,7 +206,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.model,
             parts.objective,
             parts.optimizer,
-            parts.learning_rate,
+            parts.schedule.learning_rate,
             partial(task.batches, rank=rank, world_size=distributed.world_size()),
             parts.evaluate,
             task.metric,
@@ -216,6 +216,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.device,
             parts.environment,
             console,
+            parts.schedule.beta1,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
