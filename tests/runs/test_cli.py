@@ -32,7 +32,7 @@ def test_help_shows_every_option_and_field():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("norm=batchnorm", "Could not find 'norm/batchnorm'"),
+        ("norm=nonorm", "Could not find 'norm/nonorm'"),
         ("trainer.max_stepz=3", "max_stepz"),
         ("trainer.max_steps=-3", "trainer.max_steps must be >= 1, got -3"),
         ("seed=1180591620717411303424", "seed must be below"),
