@@ -142,7 +142,7 @@ def _steps(
     batches: Sequence[Batch],
     device: torch.device,
 ) -> Steps:
-    config = check(compose_job(conf, overrides))
+    config = check(compose_job(conf, [*overrides]))
     torch.manual_seed(config.seed)
     model = components.build_model(config, task.model_arguments)
     components.initialize_model(model, config)
