@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
@@ -95,15 +96,22 @@ def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> 
 
 
 def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
-    """Returns every option of conf/norm by name; `changes` (eps=0.0) go to those that know them."""
-    names = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
-    return {name: stock_norm(name, **changes) for name in names}
+    """Returns every norm of conf/norm by name; `changes` (eps=0.0) go to those that know them.
+
+    Options that only set fields of another one are left out.
+    """
+    nodes = {path.stem: _stored(path) for path in sorted((CONF / "norm").glob("*.yaml"))}
+    return {name: stock_norm(name, **changes) for name in nodes if "_target_" in nodes[name]}
 
 
 def stock_norm(name: str, **changes: Any) -> "NormFactory":
-    """Returns the option `name` of conf/norm, with `changes` to the fields that it has."""
-    node = yaml.safe_load((CONF / "norm" / f"{name}.yaml").read_text(encoding="utf-8"))
+    """Returns the norm `name` of conf/norm, with `changes` to the fields that it has."""
+    node = _stored(CONF / "norm" / f"{name}.yaml")
     return build_norm("norm", node | {key: changes[key] for key in changes if key in node})
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def initialize_model(model: "Network", config: Config) -> None:

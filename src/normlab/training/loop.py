@@ -146,9 +146,8 @@ class Trainer:
         window, progress = self.window, self.progress
         progress.add_window(window.count, window.items, window.seconds)
         metrics = {**window.means(), "train/lr": lr}
-        if self.matrices is not None:
-            metrics |= self.matrices.take()
-        self.tracker.log(progress.step, progress.seconds, metrics)
+        matrices = {} if self.matrices is None else self.matrices.take()
+        self.tracker.log(progress.step, progress.seconds, metrics | matrices)
         self.show(progress, metrics)
         window.clear()
 
