@@ -65,6 +65,7 @@ def test_the_run_directory_contract(tiny_config, tmp_path):
     assert config.init.mean == 0.2 and OmegaConf.load(run_dir / ".hydra" / "overrides.yaml")
 
 
+@pytest.mark.slow
 def test_same_config_and_seed_same_numbers_another_seed_others(tiny_config, tmp_path):
     def losses(name, *overrides):
         run(tiny_config(*overrides), tmp_path / name, [])
@@ -130,6 +131,7 @@ def test_every_switch_trains(tiny_config, tmp_path, overrides):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -146,6 +148,7 @@ def test_every_switch_trains_rnnsearch(tiny_config, tmp_path, overrides):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_rnnsearch_goes_on_where_it_stopped(tiny_config, tmp_path):
     run(tiny_config(rnn=True), tmp_path / "whole", [])
     for steps in (7, 12):
@@ -165,7 +168,7 @@ def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_pat
     assert statistics == pytest.approx(logged)
 
 
-@pytest.mark.parametrize("rnn", [False, True])
+@pytest.mark.parametrize("rnn", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["layernorm", "weightnorm"])
 def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
     config = tiny_config(f"norm={norm}", rnn=rnn)
