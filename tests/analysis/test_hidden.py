@@ -1,17 +1,18 @@
 """Hidden statistics against sums written out."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from normlab.data.batching import EncodedBitext
 
 from normlab.analysis.hidden import hidden_statistics, table
 from normlab.errors import UserError
 from normlab.models.rnnsearch import RNNSearch
 from normlab.models.transformer import Transformer
 from normlab.norms import LayerNorm, NoNorm
+from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
 
 SENTENCES = [([5, 6, 2], [7, 8, 9, 4, 6, 2]), ([9, 2], [4, 2]), ([4, 4, 4, 2], [5, 6, 2])]
 CPU = torch.device("cpu")
@@ -23,6 +24,12 @@ def bitext():
         arrays.append(np.array([i for ids in side for i in ids], dtype=np.int32))
         arrays.append(np.cumsum([0, *(len(ids) for ids in side)]))
     return EncodedBitext(*arrays)
+
+
+def batches(batch_tokens):
+    data = bitext()
+    order = eval_batches(data.src_lengths, data.tgt_lengths, batch_tokens=batch_tokens)
+    return [partial(collate, data, indices) for indices in order]
 
 
 def make(norm=LayerNorm):
@@ -54,7 +61,7 @@ def test_statistics_of_both_transitions_written_out():
                 torch.tensor([token]), model.initial_state(memory)._replace(past=state)
             )
             state = state.past
-    statistics = hidden_statistics(model, bitext(), batch_tokens=8, device=CPU)
+    statistics = hidden_statistics(model, batches(8), CPU)
     assert len(statistics) == 8 * 2 * 5
     for (where, position), parts in seen.items():
         if position in (1, 2, 3, 4, "all"):
@@ -66,7 +73,7 @@ def test_statistics_of_both_transitions_written_out():
 
 
 def test_without_a_norm_before_is_after():
-    statistics = hidden_statistics(make(NoNorm), bitext(), batch_tokens=100, device=CPU)
+    statistics = hidden_statistics(make(NoNorm), batches(100), CPU)
     for key, value in statistics.items():
         if "_before/" in key:
             assert statistics[key.replace("_before/", "_after/")] == value
@@ -74,15 +81,15 @@ def test_without_a_norm_before_is_after():
 
 def test_batches_change_nothing_and_no_hook_stays():
     model = make()
-    few = hidden_statistics(model, bitext(), batch_tokens=1, device=CPU)
-    many = hidden_statistics(model, bitext(), batch_tokens=100, device=CPU)
+    few = hidden_statistics(model, batches(1), CPU)
+    many = hidden_statistics(model, batches(100), CPU)
     assert few.keys() == many.keys()
     assert all(math.isclose(few[key], many[key], rel_tol=1e-4, abs_tol=1e-6) for key in few)
     assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_the_table_has_a_row_for_each_reading():
-    lines = table(hidden_statistics(make(), bitext(), batch_tokens=9, device=CPU)).split("\n")
+    lines = table(hidden_statistics(make(), batches(9), CPU)).split("\n")
     assert lines[0].startswith("| where | mean_1 | mean_2 | mean_3 | mean_4 | mean_all | std_1 |")
     assert len(lines) == 2 + 8
     assert lines[2].startswith("| gru1_gates_before | ")
@@ -94,4 +101,4 @@ def test_a_transformer_is_refused():
         attention_dropout=0.0, norm_placement="post", share_embeddings=True, max_positions=8,
     )  # fmt: skip
     with pytest.raises(UserError, match="need a recurrent decoder, and Transformer has none"):
-        hidden_statistics(model, bitext(), batch_tokens=9, device=CPU)
+        hidden_statistics(model, batches(9), CPU)

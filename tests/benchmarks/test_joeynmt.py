@@ -2,13 +2,13 @@
 
 import stat
 
-import normlab.run  # noqa: F401 - registers the resolvers of the config
 import pytest
 import yaml
 
-from normlab import build, schema
 from normlab.benchmarks.joeynmt import BASELINE, JoeyNMT, Normlab, training_times
 from normlab.errors import UserError
+from normlab.runs import build
+from normlab.runs.config import check
 
 # Its lines are those of JoeyNMT 2.3, dates left out.
 FAKE = """#!/bin/sh
@@ -31,18 +31,18 @@ def joey(tiny_config, tmp_path):
     python = tmp_path / "python"
     python.write_text(FAKE)
     python.chmod(python.stat().st_mode | stat.S_IEXEC)
-    config = schema.check(tiny_config("norm=layernorm"))
-    corpus, prepared = build.load_data(config)
-    made = JoeyNMT(python, tmp_path / "joey", config, prepared)
-    made.references = next(iter(corpus.test.values())).tgt
+    config = check(tiny_config("norm=layernorm"))
+    task = build.build_task(config)
+    made = JoeyNMT(python, tmp_path / "joey", config, task.encoded)
+    made.references = next(iter(task.corpus.test.values())).tgt
     return made
 
 
 def test_it_reads_our_subwords_and_our_model(joey):
     assert joey.train("t", 20, 10) == ([900.0, 1000.0], [6.81])
     config = yaml.safe_load((joey.folder / "t.yaml").read_text())
-    assert config["model"]["encoder"]["hidden_size"] == joey.config.model.d_model
-    assert config["training"]["batch_size"] == joey.config.trainer.batch_tokens
+    assert config["model"]["encoder"]["hidden_size"] == joey.config.model["d_model"]
+    assert config["training"]["batch_size"] == joey.config.data["batch_tokens"]
     (joey.folder / "t").mkdir()
     seconds, outputs = joey.translate("t", beam=5)
     assert seconds == 40.0702  # the test set's, which comes after the dev set's

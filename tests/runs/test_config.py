@@ -1,16 +1,17 @@
-"""Every file in conf/ composes, passes the schema and builds what it describes."""
+"""Every file in conf/ composes, is valid and builds what it describes."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from normlab.build import build_model, build_optimizer
-from tiny import NAMES
 
-from normlab import schema
+from normlab.errors import UserError
+from normlab.runs.assemble import check_parts
+from normlab.runs.build import build_model, build_optimizer
+from normlab.runs.config import check
+from normlab.runs.sweeps import compose_job
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))
@@ -20,11 +21,10 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group, option):
-    overrides = [*NAMES, f"{group}={option}"] + ["data.dir=x"] * (option == "text")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = schema.check(compose("train", overrides))
+    config = check(compose_job(CONF, [f"{group}={option}"] + ["data.dir=x"] * (option == "text")))
+    check_parts(config)
     with torch.device("meta"):
-        model = build_model(config, vocab=8)
+        model = build_model(config, {"vocab": 8})
         build_optimizer(model, config)
     assert model.roles()
 
@@ -36,13 +36,25 @@ def test_every_option_is_described_in_its_first_line(group, option):
 
 
 def test_the_paper_sizes():
-    def parameters(model):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = schema.check(compose("train", [*NAMES, f"model={model}"]))
-        return config.model
+    def model(name):
+        return check(compose_job(CONF, [f"model={name}"])).model
 
-    base = parameters("transformer_base")
-    assert (base.d_model, base.d_ff, base.heads) == (512, 2048, 8)
-    assert (base.encoder_layers, base.decoder_layers, base.norm_placement) == (6, 6, "post")
-    rnn = parameters("rnnsearch")
-    assert (rnn.d_embedding, rnn.d_hidden, rnn.dropout) == (512, 1024, 0)
+    base = model("transformer_base")
+    assert (base["d_model"], base["d_ff"], base["heads"]) == (512, 2048, 8)
+    layers = (base["encoder_layers"], base["decoder_layers"], base["norm_placement"])
+    assert layers == (6, 6, "post")
+    rnn = model("rnnsearch")
+    assert (rnn["d_embedding"], rnn["d_hidden"], rnn["dropout"]) == (512, 1024, 0)
+
+
+def test_names_say_which_options_were_chosen():
+    chosen = ["norm=rmsnorm", "init=normal", "model=rnnsearch_small", "data=multi30k", "seed=5"]
+    names = check(compose_job(CONF, [*chosen, "init.mean=0.2"])).names
+    assert (names.task, names.norm, names.init) == ("translation", "rmsnorm", "normal")
+    assert (names.model, names.data) == ("rnnsearch_small", "multi30k")
+    assert names.run == "rnnsearch_small_rmsnorm-auto_mean0.2_seed5"
+
+
+def test_every_missing_value_is_named_at_once():
+    with pytest.raises(UserError, match=r"no value for data\.dir: give one, as in `data\.dir=\.\.\.`"):
+        check(compose_job(CONF, ["data=text"]))

@@ -78,7 +78,7 @@ def keys_of(group: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         if not arguments:
             raise
         names = "|".join(map(re.escape, arguments))
-        text = re.sub(rf"(?<![\w.])({names})(?==| must\b)", rf"{group}.\1", str(error))
+        text = re.sub(rf"(?<![\w./])({names})(?==| must\b)", rf"{group}.\1", str(error))
         raise UserError(text) from error
 
 
@@ -98,16 +98,21 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
         case "value_error":
             return f"{problem['ctx']['error']}."
         case "greater_than_equal":
-            return f"{key} must be >= {problem['ctx']['ge']}, got {value}."
+            return f"{key} must be >= {_number(problem['ctx']['ge'])}, got {value}."
         case "greater_than":
-            return f"{key} must be > {problem['ctx']['gt']}, got {value}."
+            return f"{key} must be > {_number(problem['ctx']['gt'])}, got {value}."
         case "less_than":
-            return f"{key} must be below {problem['ctx']['lt']}, got {value}."
+            return f"{key} must be below {_number(problem['ctx']['lt'])}, got {value}."
         case "literal_error":
             choices = problem["ctx"]["expected"].replace("'", "")
             return f"{key}={value} is unknown: use {choices}."
     expected = problem["msg"].removeprefix("Input should be ")
     return f"{key}={value} is wrong: it must be {expected[:1].lower()}{expected[1:]}."
+
+
+def _number(limit: float) -> str:
+    """Returns a limit as one writes it: pydantic has 0.0 and 1.0 for those of floats."""
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 @cache

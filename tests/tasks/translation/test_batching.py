@@ -3,16 +3,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from normlab.data.batching import (
+
+from normlab.errors import UserError
+from normlab.tasks.translation.batching import (
     EncodedBitext,
     collate,
     epoch_batches,
     eval_batches,
     padding_fraction,
 )
-from normlab.data.tokenizer import BOS, EOS, PAD
-
-from normlab.errors import UserError
+from normlab.tasks.translation.tokenizer import BOS, EOS, PAD
 
 sides = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
     lambda pairs: np.array(pairs).T
@@ -122,7 +122,7 @@ def test_collate_pads_shifts_and_counts():
     assert batch.tgt_out.tolist() == [[11, EOS, PAD], [8, EOS, PAD], [9, 10, EOS]]
     assert batch.positions.tolist() == [0, 1, 3, 4, 6, 7, 8]
     assert batch.labels.tolist() == [11, EOS, 8, EOS, 9, 10, EOS]
-    assert (batch.n_tokens, batch.n_src_tokens) == (7, 6)
+    assert batch.items == 7
     assert batch.indices.tolist() == [2, 0, 1]
 
 
@@ -143,8 +143,8 @@ def test_collate_keeps_every_token_in_its_place(pairs, random):
         assert (batch.tgt_out[row, tgt_end:] == PAD).all()
         assert (batch.tgt_in[row, tgt_end:] == PAD).all()
     assert torch.equal(batch.tgt_out.flatten()[batch.positions], batch.labels)
-    assert batch.n_tokens == int((batch.tgt_out != PAD).sum()) == len(batch.labels)
-    assert batch.n_src_tokens == int((batch.src != PAD).sum()) == int(batch.src_lengths.sum())
+    assert batch.items == int((batch.tgt_out != PAD).sum()) == len(batch.labels)
+    assert int((batch.src != PAD).sum()) == int(batch.src_lengths.sum())
 
 
 def test_a_batch_moves_with_all_its_tensors():

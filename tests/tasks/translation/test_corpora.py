@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from normlab.data import corpora
 
 from normlab.errors import UserError
+from normlab.tasks.translation import corpora
 
-CONF = Path(__file__).parents[2] / "conf" / "data"
+CONF = Path(__file__).parents[3] / "conf" / "data"
 
 
 def write(folder: Path, **files: str | bytes) -> None:
@@ -134,7 +134,7 @@ def test_a_truncated_gzip_file_is_named(tmp_path):
     ("changes", "message"),
     [
         (dict(src="de"), "both de"),
-        (dict(test="test"), r"write data\.test=\[test\]"),
+        (dict(test="test"), r"test=test must be a list of names: write test=\[test\]"),
     ],
 )
 def test_choices_that_cannot_be_meant_are_refused(tmp_path, changes, message):
@@ -165,12 +165,12 @@ def test_grammar_directions_are_mirror_images():
 
 
 def test_grammar_refuses_a_language_it_does_not_know():
-    with pytest.raises(UserError, match=r"data\.tgt=fr"):
+    with pytest.raises(UserError, match=r"not src=en tgt=fr"):
         corpora.grammar(seed=3, train=40, dev=5, test=5, src="en", tgt="fr")
 
 
 def test_grammar_refuses_an_empty_split():
-    with pytest.raises(UserError, match=r"data\.dev=0"):
+    with pytest.raises(UserError, match=r"^dev=0 sentence pairs"):
         corpora.grammar(seed=3, train=40, dev=0, test=5)
 
 
@@ -246,7 +246,7 @@ def test_hub_reads_the_layout_of_multi30k_in_either_direction(tmp_path):
         (dict(dev="dev"), 'Unknown split "dev"'),
         (dict(config="fr-en"), "'fr-en' not found"),
         (dict(tgt="fr"), r"no column fr but en, de"),
-        (dict(format="pairs"), r"data\.format=pairs"),
+        (dict(format="pairs"), r"format=pairs is unknown"),
     ],
 )
 def test_hub_mistakes_are_one_line(tmp_path, changes, message):
@@ -258,7 +258,7 @@ def test_hub_mistakes_are_one_line(tmp_path, changes, message):
 
 OFFLINE = """
 import logging, sys
-from normlab.data.corpora import hub
+from normlab.tasks.translation.corpora import hub
 from normlab.errors import UserError
 logging.basicConfig(level=logging.WARNING)
 try:

@@ -8,10 +8,17 @@ import subprocess
 import sys
 
 import pytest
-from normlab.data.grammar import distinct, generate, splits
-from normlab.data.grammar.choices import UNITS, name_it, random_clock, with_relative
-from normlab.data.grammar.clauses import clause, infinitive, question, statement, subordinate
-from normlab.data.grammar.lexicon import (
+
+from normlab.tasks.translation.grammar import distinct, generate, splits
+from normlab.tasks.translation.grammar.choices import UNITS, name_it, random_clock, with_relative
+from normlab.tasks.translation.grammar.clauses import (
+    clause,
+    infinitive,
+    question,
+    statement,
+    subordinate,
+)
+from normlab.tasks.translation.grammar.lexicon import (
     ACC,
     ADJECTIVE,
     DAT,
@@ -23,7 +30,7 @@ from normlab.data.grammar.lexicon import (
     Phrase,
     Verb,
 )
-from normlab.data.grammar.phrases import (
+from normlab.tasks.translation.grammar.phrases import (
     DETERMINERS,
     RELATIVE,
     SUBJECT_PRONOUNS,
@@ -35,7 +42,7 @@ from normlab.data.grammar.phrases import (
     noun_phrase,
     preposition,
 )
-from normlab.data.grammar.sentences import sentence, written
+from normlab.tasks.translation.grammar.sentences import sentence, written
 
 
 def phrase(determiner: str, *words: str, plural: bool = False) -> NounPhrase:
@@ -63,7 +70,7 @@ def test_same_seed_gives_the_same_pairs_and_another_seed_gives_others() -> None:
 
 def test_pairs_do_not_depend_on_the_hash_seed() -> None:
     program = (
-        "import hashlib; from normlab.data.grammar import generate; "
+        "import hashlib; from normlab.tasks.translation.grammar import generate; "
         "print(hashlib.sha256(repr(generate(500, seed=7)).encode()).hexdigest())"
     )
     here = hashlib.sha256(repr(generate(500, seed=7)).encode()).hexdigest()

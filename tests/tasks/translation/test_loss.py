@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from normlab.training.loss import token_loss
 
-from normlab.training import loss
+from normlab.tasks.translation import loss
+from normlab.tasks.translation.loss import token_loss
 
 
 @pytest.fixture(params=[1, 20, 10**6], ids=["row by row", "two rows", "one chunk"])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from normlab.scoring import compare, score
+
+from normlab.tasks.translation.scoring import compare, score
 
 REFERENCES = ["Der Hund schläft auf dem Sofa .", "Sie sieht ihn nicht ."]
 
@@ -53,7 +54,7 @@ def test_compare_shows_the_test_sets_two_runs_share(tmp_path):
                            ("references", "Ein Hund schläft auf dem Sofa .\n")):  # fmt: skip
             (tmp_path / run / kind).mkdir(parents=True)
             (tmp_path / run / kind / "test.txt").write_text(text, encoding="utf-8")
-    script = str(Path(__file__).parents[1] / "scripts" / "compare.py")
+    script = str(Path(__file__).parents[3] / "scripts" / "compare.py")
     command = [sys.executable, script, str(tmp_path / "a"), str(tmp_path / "b"), "--samples=20"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

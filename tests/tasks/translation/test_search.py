@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from normlab.models.protocol import State
 
-from normlab import search
+from normlab.models.seq2seq import State
+from normlab.tasks.translation import search
 
 VOCAB, BOS, EOS = 5, 1, 2
 

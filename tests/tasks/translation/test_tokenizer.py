@@ -1,7 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from normlab.data.tokenizer import (
+
+from normlab.errors import UserError
+from normlab.tasks.translation.tokenizer import (
     BOS,
     EOS,
     PAD,
@@ -10,8 +12,6 @@ from normlab.data.tokenizer import (
     load_tokenizer,
     train_tokenizer,
 )
-
-from normlab.errors import UserError
 
 TEXTS = ["the cat sat on the mat", "die Katze saß auf der Matte", "</s> is a tag </s>"] * 3
 TOKENIZER = train_tokenizer(TEXTS, 280)
@@ -65,15 +65,13 @@ def test_decoding_stops_at_the_first_end_and_skips_control_tokens():
 
 
 def test_too_little_data_names_a_size_that_works():
-    with pytest.raises(
-        UserError, match=r"data\.vocab_size=5000 .* set it to \d+ or less"
-    ) as caught:
+    with pytest.raises(UserError, match=r"vocab_size=5000 .* set it to \d+ or less") as caught:
         train_tokenizer(TEXTS, 5000)
     supported = int(str(caught.value).split("set it to ")[1].split()[0])
     assert train_tokenizer(TEXTS, supported).get_vocab_size() == supported
 
 
 def test_a_vocabulary_below_the_byte_alphabet_is_refused():
-    with pytest.raises(UserError, match=r"data\.vocab_size=258 is below 259"):
+    with pytest.raises(UserError, match=r"vocab_size=258 is below 259"):
         train_tokenizer(TEXTS, 258)
     assert train_tokenizer(TEXTS, 259).get_vocab_size() == 259

@@ -49,7 +49,7 @@ def grammar(
         )
     for name, size in (("train", train), ("dev", dev), ("test", test)):
         if size < 1:
-            raise UserError(f"data.{name}={size} sentence pairs are too few: set it to 1 or more.")
+            raise UserError(f"{name}={size} sentence pairs are too few: set it to 1 or more.")
 
     from normlab.tasks.translation.grammar import (
         splits,  # its lexicon is read on import, for this only
