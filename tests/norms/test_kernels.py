@@ -276,6 +276,15 @@ def test_arguments_that_do_not_fit_are_refused(name, ops):
         getattr(ops, operator)(*given)
 
 
+@cpp
+def test_tensors_of_two_devices_are_refused():
+    x, meta = torch.ones(2, 8), torch.ones(8, device="meta")
+    with pytest.raises(RuntimeError, match="all must be on cpu, got meta"):
+        torch.ops.normlab.norm(x, meta, None, EPS, 8, False)
+    with pytest.raises(RuntimeError, match="all must be on cpu, got meta"):
+        torch.ops.normlab.add_norm(x, x.to("meta"), None, None, EPS, 8, False)
+
+
 @triton
 def test_triton_refuses_rows_that_no_program_can_hold(ops):
     if ops is torch.ops.normlab:

@@ -54,8 +54,7 @@ class Norm(Implemented):
         if dim < 1:
             raise UserError(f"dim must be >= 1, got {dim}.")
         self.dim, self.axes, self.parameter_axis = dim, tuple(axes), parameter_axis
-        self.register_parameter("weight", None)
-        self.register_parameter("bias", None)
+        self.weight, self.bias = None, None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns `x` normalised.

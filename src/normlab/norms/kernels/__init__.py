@@ -9,9 +9,18 @@ from typing import Any
 
 import torch
 
+_problems: dict[tuple[str, int], str | None] = {}
+
 
 def problem(device: str, dim: int = 1) -> str | None:
     """Returns why there are no kernels for rows of `dim` on a device type, None when there are."""
+    key = (device, dim)  # asked in every call of a norm
+    if key not in _problems:
+        _problems[key] = _problem(device, dim)
+    return _problems[key]
+
+
+def _problem(device: str, dim: int) -> str | None:
     if device not in ("cpu", "cuda"):
         return f"there is no kernel for {device}"
     try:

@@ -47,10 +47,21 @@ def check_tensor(
         raise RuntimeError(f"{name} must be on {x.device}, got {t.device}")
 
 
+def one_device(first: Tensor, *others: OptTensor | float) -> None:
+    """Raises RuntimeError unless all tensors are on one device.
+
+    One meta tensor among others brings the dispatcher here, and what is returned has no values.
+    """
+    for other in others:
+        if isinstance(other, Tensor) and other.device != first.device:
+            raise RuntimeError(f"all must be on {first.device}, got {other.device}")
+
+
 def norm(
     x: Tensor, gain: OptTensor, bias: OptTensor, eps: float, k: int, centre: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns y and statistics, empty."""
+    one_device(x, gain, bias)
     return x.new_empty(x.shape), statistics(x, centre)
 
 
@@ -64,6 +75,7 @@ def add_norm(
     centre: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns y, the sum and statistics, empty."""
+    one_device(x, residual, gain, bias)
     return x.new_empty(x.shape), x.new_empty(x.shape), statistics(x, centre)
 
 
@@ -71,14 +83,16 @@ def norm_backward(
     dy: Tensor, x: Tensor, gain: OptTensor, statistics: Tensor, k: int, centre: bool, has_bias: bool
 ) -> tuple[Tensor, Tensor]:
     """Returns dx and the gradients of gain, or of gain and bias, empty."""
+    one_device(x, dy, gain, statistics)
     n = x.shape[-1]
     return x.new_empty(x.shape), statistics.new_empty((2, n) if has_bias else (n,))
 
 
 def gru(
-    s: Tensor, x_gates: Tensor, x_candidate: Tensor, h: Tensor, *_: OptTensor | float
+    s: Tensor, x_gates: Tensor, x_candidate: Tensor, h: Tensor, *rest: OptTensor | float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the next state, the gates and candidate, and statistics, empty."""
+    one_device(s, x_gates, x_candidate, h, *rest)
     acts = s.new_empty(s.shape, dtype=accumulation_dtype(s))
     return h.new_empty(h.shape), acts, acts.new_empty((4, len(s)))
 
@@ -91,9 +105,10 @@ def gru_backward(
     statistics: Tensor,
     gates_gain: OptTensor,
     gates_bias: OptTensor,
-    *_: OptTensor | int,
+    *rest: OptTensor | int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of s, x_gates, x_candidate, h and the parameters, empty."""
+    one_device(s, d, h, acts, statistics, gates_gain, gates_bias, *rest)
     rows, n = h.shape
     ds, dh = s.new_empty(s.shape), h.new_empty(h.shape)
     parameters = acts.new_empty((3 * n,) if gates_bias is None else (2, 3 * n))
