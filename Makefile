@@ -1,14 +1,17 @@
-# make train [ARGS="norm=layernorm init.mean=0"], make test, make lint, make format
+# make train [ARGS="norm=layernorm init.mean=0"], make test, make test-fast, make lint, make format
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
 
-.PHONY: train test lint format
+.PHONY: train test test-fast lint format
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
+
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
 """Trains and scores one model: `python train.py norm=rmsnorm init.mean=0.2`, `-m` sweeps."""
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
+from normlab.place import quiet_arguments
 from normlab.runs import job, sweeps
 
 sweeps.register_resolvers(Path(__file__).parent / "conf")
@@ -16,4 +18,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv = quiet_arguments(sys.argv)
     main()

@@ -23,14 +23,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     try:
-        for path in sorted(args.experiments.glob("*/experiment.toml")):
-            for registration in read_registrations(path):
-                if args.names and registration.name not in args.names:
-                    continue
-                found = power(registration, args.results, args.seeds)
-                for hypothesis, share in zip(registration.hypotheses, found, strict=True):
-                    low = "" if share >= MIN_POWER else f"  below {MIN_POWER}"
-                    print(f"{registration.name} {hypothesis.claim}: {share:.2f}{low}")
+        paths = sorted(args.experiments.glob("*/experiment.toml"))
+        every = {each.name: each for path in paths for each in read_registrations(path)}
+        if unknown := [name for name in args.names if name not in every]:
+            raise UserError(f"no registration {unknown[0]}; choose of {', '.join(every)}.")
+        for registration in [every[name] for name in args.names or every]:
+            found = power(registration, args.results, args.seeds)
+            for hypothesis, share in zip(registration.hypotheses, found, strict=True):
+                low = "" if share >= MIN_POWER else f"  below {MIN_POWER}"
+                print(f"{registration.name} {hypothesis.claim}: {share:.2f}{low}")
     except UserError as error:
         sys.exit(str(error))
 

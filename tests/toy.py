@@ -1,4 +1,4 @@
-"""A task of its own, as one would write it: fits noisy points of a sine. normlab knows none of it."""
+"""A task as one would write it: it fits noisy points of a sine, and normlab knows none of it."""
 
 from functools import partial
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from normlab.tasks.task import Metric, Task, mean_losses
 class Points(NamedTuple):
     x: Tensor  # (points, 1)
     y: Tensor  # (points, 1)
-    items = property(lambda self: len(self.x))
+    items: int  # of all processes together
 
     def to(self, device):
-        return Points(self.x.to(device), self.y.to(device))
+        return self._replace(x=self.x.to(device), y=self.y.to(device))
 
 
 def sine(*, count: int, noise: float) -> Points:
     x = torch.linspace(0, 4, count)[:, None]
-    return Points(x, x.sin() + noise * x.mul(1000).cos())
+    return Points(x, x.sin() + noise * x.mul(1000).cos(), count)
 
 
 class Net(nn.Sequential, Network):
@@ -36,7 +36,7 @@ class Net(nn.Sequential, Network):
 class Objective(nn.Sequential):  # of the model alone
     def forward(self, batch):
         off = self[0](batch.x) - batch.y
-        return {"loss": (off.square().sum(), batch.items), "off": (off.abs().sum(), batch.items)}
+        return {"loss": (off.square().sum(), len(off)), "off": (off.abs().sum(), len(off))}
 
 
 class Regression(Task):
@@ -52,11 +52,11 @@ class Regression(Task):
     def batches(self, epoch, *, rank=0, world_size=1):
         random = torch.Generator().manual_seed(1000 * self.seed + epoch)
         order = torch.randperm(self.points.items, generator=random).split(self.batch_size)
-        share = len(order) // world_size * world_size
-        return [partial(self.pick, part) for part in order[rank:share:world_size]]
+        return [partial(self.pick, part, rank, world_size) for part in order]
 
-    def pick(self, part):
-        return Points(self.points.x[part], self.points.y[part])
+    def pick(self, part, rank=0, world_size=1):
+        own = part[rank::world_size]
+        return Points(self.points.x[own], self.points.y[own], len(part))
 
     def evaluate(self, objective, device):
         return {"dev/error": mean_losses(objective, [lambda: self.points], device)["loss"]}

@@ -37,9 +37,18 @@ RUNS = [run("rmsnorm", [1, 2, 3]), run("rmsnorm", [3, 4]), run("none", [1], "div
 def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes):
     ends = draw_curves(axes, Panel(RUNS, "dev/bleu"))
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
-    assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1])]  # mean of seeds; none; its cross
-    assert axes.lines[2].get_marker() == "x" and len(axes.collections) == 1  # the band
+    # the mean of the seeds; of "none" the mean, its only run, and the cross at its end
+    assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1]), ([1], [1])]
+    assert axes.lines[3].get_marker() == "x" and len(axes.collections) == 1  # the band
     assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=1, 1 diverged)"]
+
+
+def test_a_diverged_seed_does_not_cut_the_mean_of_the_others_short(axes):
+    seeds = [run("rmsnorm", [5, 4, 3]), run("rmsnorm", [7, 6, 5]), run("rmsnorm", [9], "diverged")]
+    ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
+    assert list(axes.lines[0].get_ydata()) == [6, 5, 4]
+    assert list(axes.lines[1].get_ydata()) == [9]
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=3, 1 diverged)"]
 
 
 def test_against_a_setting_every_run_is_a_dot_and_a_diverged_one_a_cross(axes):

@@ -1,5 +1,7 @@
 """Power: what grows it, and that what is registered is what the simulation gives."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,3 +76,14 @@ def test_committed_powers_are_those_of_the_simulation(monkeypatch):
             found = power(registration, RESULTS)
             for hypothesis, share in zip(registration.hypotheses, found, strict=True):
                 assert share == pytest.approx(hypothesis.power, abs=0.05)
+
+
+def test_the_command_prints_the_power_of_each_claim_and_names_an_unknown_registration():
+    def run(*arguments):
+        command = [sys.executable, "scripts/power.py", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert run("table4/multi30k").stdout.startswith("table4/multi30k none: 1.00\n")
+    few = run("table4/multi30k", "--seeds", "6").stdout
+    assert few.startswith("table4/multi30k none: 0.00  below 0.8\n")
+    assert "no registration table9/x; choose of" in run("table9/x").stderr

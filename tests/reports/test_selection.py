@@ -105,7 +105,7 @@ def test_where_files_lay_and_what_runs_are_called_makes_no_difference(registrati
 def test_a_sweep_that_decides_nothing_takes_runs_of_a_tree_with_changes(registration, add):
     smoke = replace(registration, hypotheses=[])
     dirty = COMMIT + "+changes"
-    records = [run for run in add(seed=3, commit=dirty, segments=[]) if run.value("seed") == 3]
+    records = [run for run in add(seed=3, commit=dirty) if run.value("seed") == 3]
     assert select(smoke, records).apart == [] and select(registration, records).apart
 
 
@@ -113,7 +113,7 @@ def test_one_implementation_a_table_but_for_norms_that_are_registered_to_lack_it
     records = add(seed=3)
     fused = [r for r in records if r.summary["norm"] == "layernorm"]
     for run in fused:
-        run.summary |= {"norm_impl": "fused+fused-gru", "segments": []}
+        run.summary.update(norm_impl="fused+fused-gru")
     assert {why for _, why in select(registration, records).apart} == {
         "norm_impl is fused, elsewhere composed"
     }

@@ -56,5 +56,7 @@ def test_names_say_which_options_were_chosen():
 
 
 def test_every_missing_value_is_named_at_once():
-    with pytest.raises(UserError, match=r"no value for data\.dir: give one, as in `data\.dir=\.\.\.`"):
+    with pytest.raises(
+        UserError, match=r"no value for data\.dir: give one, as in `data\.dir=\.\.\.`"
+    ):
         check(compose_job(CONF, ["data=text"]))

@@ -14,7 +14,6 @@ from normlab.runs.config import check
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
 
-
 TEXT = ("data=text", "data.dir=/nowhere", "data.train=a", "data.dev=a", "data.test=[a]")
 
 

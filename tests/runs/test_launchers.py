@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEPS = 600
 
 

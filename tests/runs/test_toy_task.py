@@ -1,4 +1,4 @@
-"""A task that normlab has never seen: it trains, stops, goes on, sweeps and diverges all the same."""
+"""A task that normlab has never seen trains, stops, goes on, sweeps and diverges all the same."""
 
 import re
 import signal

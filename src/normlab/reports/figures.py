@@ -1,7 +1,8 @@
 """Figures of runs: curves, one dot a run, or results against a setting; seeds together in a band.
 
-A line is the mean over seeds, its band reaches from the lowest to the highest, n stands beside the
-name; × marks where runs diverged. Panels of one metric share their axes.
+A line is the mean over the seeds that completed, its band reaches from the lowest to the highest, n
+stands beside the name; thin lines are runs that diverged, × marks where. Panels of one metric share
+their axes.
 """
 
 import textwrap
@@ -50,22 +51,24 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
     """Draws metric `y` against the step and returns the lines' ends; runs of a norm are seeds."""
     ends: list[End] = []
     for norm, seeds in _by_norm(panel.runs).items():
-        curves = [run.curve(panel.y, panel.x) for run in seeds]
+        colour, width = COLOURS.get(norm, OTHER), 3.0 / (1 + 0.5 * len(ends))  # none hides another
+        whole = [run for run in seeds if not run.diverged] or seeds  # the mean does not end early
+        curves = [run.curve(panel.y, panel.x) for run in whole]
         shortest = min(len(x) for x, _ in curves)
         if shortest == 0:
             continue
         x = np.mean([x[:shortest] for x, _ in curves], axis=0)
         y = np.array([y[:shortest] for _, y in curves])
-        colour = COLOURS.get(norm, OTHER)
-        width = 3.0 / (1 + 0.5 * len(ends))  # later lines are thinner: none hides another
         axes.plot(x, y.mean(0), "-", color=colour, linewidth=width)
-        if len(seeds) > 1:
+        if len(whole) > 1:
             axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
-        diverged = sum(run.diverged for run in seeds)
-        if diverged:
-            axes.plot(x[-1], y.mean(0)[-1], "x", color=colour, markersize=8, markeredgewidth=2)
-        lost = f", {diverged} diverged" if diverged else ""
-        ends.append((float(y.mean(0)[-1]), float(x[-1]), f"{norm} (n={len(seeds)}{lost})", colour))
+        lost = [run for run in seeds if run.diverged]
+        for run in lost:
+            xs, ys = run.curve(panel.y, panel.x)
+            axes.plot(xs, ys, "-", color=colour, linewidth=0.8)
+            axes.plot(xs[-1:], ys[-1:], "x", color=colour, markersize=7, markeredgewidth=2)
+        note = f", {len(lost)} diverged" if lost else ""
+        ends.append((float(y.mean(0)[-1]), float(x[-1]), f"{norm} (n={len(seeds)}{note})", colour))
     for name, (xs, ys) in panel.lines.items():
         colour = COLOURS.get(name, OTHER)
         axes.plot(xs, ys, "o--", color=colour, linewidth=1.4, markersize=3)

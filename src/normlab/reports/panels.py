@@ -20,7 +20,7 @@ from normlab.reports.figures import (
 def legend(figure: Figure | None) -> str:
     """Returns what the marks of a figure mean."""
     if figure and figure.kind == "curves":
-        return "Line: mean over n seeds; band: lowest to highest; ×: the loss became non-finite."
+        return "Line: mean over seeds; band: lowest to highest; ×: here a loss became non-finite."
     return "A dot is a run, n the seeds; × at the edge: the loss became non-finite."
 
 

@@ -125,7 +125,7 @@ def _setting(registration: Registration, run: RunRecord) -> str:
         "commit": commit(summary.get("commit")),
         "torch": summary.get("torch"),
         "device": str(summary.get("device")).partition(" ")[0].rstrip(","),
-        "segments": sorted({str(s.get("commit")) for s in _segments(run)}),
+        "commits of the segments": sorted({str(s.get("commit")) for s in _segments(run)}),
         "data": {"name": summary.get("data"), "contents": summary.get("contents")},
     }
     return json.dumps(flat(shared) | config, sort_keys=True)
@@ -148,7 +148,7 @@ def _one_implementation(
 
 
 def _implementation(run: RunRecord) -> str:
-    """Returns the norm's implementation, that of the cell around it ("fused+fused-gru") left out."""
+    """Returns the norm's implementation without that of the cell around it ("fused+fused-gru")."""
     return str(run.summary.get("norm_impl")).partition("+")[0]
 
 

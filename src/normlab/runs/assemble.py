@@ -1,10 +1,12 @@
 """All parts of a run, put together from its config."""
 
 import logging
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.files import hash_json
@@ -44,7 +46,7 @@ class Parts:
         """Returns what a segment says of its process."""
         import torch
 
-        from normlab import norms
+        from normlab import distributed, norms
 
         return {
             "commit": code_version(),
@@ -52,7 +54,7 @@ class Parts:
             "norm_impl": norms.implementation(self.model, self.device),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),
-            "world_size": 1,
+            "world_size": distributed.world_size(),
         }
 
     @property
@@ -72,6 +74,9 @@ class Parts:
 
     def test(self, directory: RunDirectory, average: int) -> dict[str, Any]:
         """Returns the results on the test sets, of the averaged or the best weights."""
+        from normlab import distributed
+
+        distributed.gather(None)  # until the first process has written its checkpoints
         tested: dict[str, Any] = {"weights": "best"}
         if average:
             last = self.checkpoints.read("last")["model"]
@@ -82,8 +87,9 @@ class Parts:
             weights = self.checkpoints.read("best")["model"]
         self.model.load_state_dict(weights)
         started = time.perf_counter()
-        with self.evaluating():
-            results = self.task.test(self.objective, self.device, directory.path)
+        with self.evaluating(), tempfile.TemporaryDirectory() as nowhere:
+            outputs = directory.path if distributed.rank() == 0 else Path(nowhere)
+            results = self.task.test(self.objective, self.device, outputs)
         return {"test": results, "test_seconds": time.perf_counter() - started, **tested}
 
     @contextmanager
@@ -109,6 +115,7 @@ def assemble(
     """
     import torch
 
+    from normlab import distributed
     from normlab.training.checkpoint import Checkpoints
 
     # Denormals slow a CPU 2.5 times where activations vanish. Before any worker thread starts:
@@ -121,12 +128,16 @@ def assemble(
 
     task = build.build_task(config, trusted)
     contents = task.contents()
-    directory.check_data(contents, task.model_arguments)
-    task.save(directory.path)
+    distributed.same_everywhere("data", contents)
+    if distributed.rank() == 0:
+        directory.check_data(contents, task.model_arguments)
+        task.save(directory.path)
     torch.manual_seed(config.seed)
     model = build.build_model(config, task.model_arguments, trusted)
     build.initialize_model(model, config)
     model.to(device)
+    if distributed.world_size() > 1:  # each process draws dropout masks of its own
+        torch.manual_seed(hash((config.seed, distributed.rank())))
     objective = task.objective(model)
     if config.trainer.compile:
         objective.compile()

@@ -35,7 +35,7 @@ class RunDirectory:
             found = OmegaConf.to_container(OmegaConf.load(self.config))
         except Exception as error:  # YAML and OmegaConf raise many types
             found = str(error).split("\n")[0]
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or "trainer" not in found:
             raise UserError(f"{self.config} is damaged: restore it, or delete {self.path}.")
         return {str(key): value for key, value in found.items()}
 

@@ -14,7 +14,8 @@ LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a plain config that two runs share only when they are the same run."""
     kept = {key: deepcopy(config[key]) for key in config if key not in ("hydra", "names", "logger")}
-    kept.get("data", {}).pop("cache_dir", None)  # where a cache is changes no number
+    for place in ("dir", "cache_dir"):  # where files are; what they hold is checked by itself
+        kept.get("data", {}).pop(place, None)
     for limit in LIMITS:
         kept.get("trainer", {}).pop(limit, None)
     return kept

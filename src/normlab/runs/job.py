@@ -7,7 +7,9 @@ answered in about a second.
 import errno
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from omegaconf import DictConfig
 from normlab import registration
 from normlab.errors import UserError
 from normlab.files import write_json
+from normlab.place import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
@@ -47,7 +50,7 @@ def main(cfg: DictConfig) -> None:
     try:
         summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
     except UserError as error:
-        log.error("%s", error)
+        log.error("%s", error)  # heard of the first process only
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         sys.exit(2)
@@ -61,9 +64,18 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     Resumes what stands there, and returns at once when it is complete. On any exception the
     summary says `failed` and the log holds the traceback before it goes on.
     """
+    here = place()
     try:
-        with open_directory(run_dir) as directory:
-            return _run(cfg, directory, overrides)
+        if here.world_size == 1:
+            with open_directory(run_dir) as directory:
+                return _run(cfg, directory, overrides)
+        from normlab import distributed
+
+        with distributed.joined(here):
+            if here.rank:
+                return _follow(cfg)
+            with distributed.leading() as lead, open_directory(run_dir) as directory:
+                return _run(cfg, directory, overrides, lead)
     except OSError as error:
         if error.errno in FULL:
             raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
@@ -72,7 +84,29 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         raise
 
 
-def _run(cfg: DictConfig, directory: RunDirectory, overrides: list[str]) -> dict[str, Any]:
+def _follow(cfg: DictConfig) -> dict[str, Any]:
+    """Trains beside the first process, which owns the directory and writes all there is."""
+    from normlab import distributed
+
+    order = distributed.follow()
+    if "summary" in order:
+        return order["summary"]
+    summary: dict[str, Any] = {}
+    try:
+        _train_and_test(check(cfg), RunDirectory(Path(order["run_dir"])), summary)
+    except Exception as error:
+        # Its logger is silent; the first process only sees that it has gone.
+        print(f"process {distributed.rank()}: {type(error).__name__}: {error}", file=sys.stderr)
+        raise
+    return summary
+
+
+def _run(
+    cfg: DictConfig,
+    directory: RunDirectory,
+    overrides: list[str],
+    lead: Callable[[dict[str, Any]], None] = lambda order: None,
+) -> dict[str, Any]:
     try:
         config = check(cfg)
     except UserError as error:
@@ -85,12 +119,14 @@ def _run(cfg: DictConfig, directory: RunDirectory, overrides: list[str]) -> dict
         status, steps = done["status"], done["steps"]
         log.info("This run is complete (%s after %s steps).", status, steps)
         log.info("Delete %s to repeat it.", directory.path)
+        lead({"summary": done})
         return done
     directory.record(plain, overrides)
     summary = _head(config)
     try:
         # What stands here until the end is true also of a process that is killed.
         write_json(directory.summary, summary | {"status": "interrupted"})
+        lead({"run_dir": str(directory.path)})
         _train_and_test(config, directory, summary)
     except BaseException as error:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
@@ -145,6 +181,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
         summary["device"],
     )
 
+    from normlab import distributed
     from normlab.training.console import Console
     from normlab.training.loop import Trainer
     from normlab.training.signals import interrupts
@@ -152,19 +189,24 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
 
     checkpoints = parts.checkpoints
     state = checkpoints.newest_state()
-    keep_lines(directory.metrics, 0 if state is None else state["lines"])
+    if state is not None:
+        checkpoints.check_best(state["progress"]["best_step"])
+    rank = distributed.rank()
+    if rank == 0:
+        keep_lines(directory.metrics, 0 if state is None else state["lines"])
     with (
-        interrupts() as interrupted,
-        _dashboard(config, directory, summary) as dashboard,
-        Tracker(directory.metrics, dashboard) as tracker,
-        Console(config.trainer.max_steps, task.metric.key) as console,
+        distributed.losses_said(),
+        interrupts(together=distributed.world_size() > 1) as interrupted,
+        _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
+        Tracker(directory.metrics if rank == 0 else None, dashboard) as tracker,
+        Console(config.trainer.max_steps, task.metric.key, silent=rank > 0) as console,
     ):
         trainer = Trainer(
             parts.model,
             parts.objective,
             parts.optimizer,
             parts.learning_rate,
-            task.batches,
+            partial(task.batches, rank=rank, world_size=distributed.world_size()),
             parts.evaluate,
             task.metric,
             config.trainer,

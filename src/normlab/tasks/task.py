@@ -1,12 +1,14 @@
 """What the trainer asks of a task, and all that it knows of one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from normlab import distributed
 
 Sums = dict[str, tuple[Tensor, int]]  # name -> sum over a batch's items, and their number
 
@@ -16,7 +18,10 @@ class Batch(Protocol):
 
     @property
     def items(self) -> int:
-        """What the loss is a mean over and speed counts: target tokens, images, ..."""
+        """What the loss is a mean over and speed counts: target tokens, images, ...
+
+        Where several processes share a batch it counts the whole of it, in each of them.
+        """
 
     def to(self, device: torch.device) -> Self:
         """Returns this batch on `device`."""
@@ -63,9 +68,11 @@ class Task(ABC):
     def batches(
         self, epoch: int, *, rank: int = 0, world_size: int = 1
     ) -> Sequence[Callable[[], Batch]]:
-        """Returns the training batches of one rank in `epoch`, as functions that make them.
+        """Returns the training batches of `epoch`, as functions that make them.
 
-        The same arguments give the same batches in the same order, equally many for each rank.
+        Each is the part that process `rank` has of a batch that does not depend on `world_size`;
+        one that has nothing left of a batch gets one whose sums are 0. The same arguments give the
+        same batches in the same order.
         """
 
     @abstractmethod
@@ -104,14 +111,23 @@ class Task(ABC):
 
 @torch.inference_mode()
 def mean_losses(
-    objective: nn.Module, batches: Iterable[Callable[[], Batch]], device: torch.device
+    objective: nn.Module, batches: Sequence[Callable[[], Batch]], device: torch.device
 ) -> dict[str, float]:
-    """Returns each sum of the objective over `batches` by its count, without dropout."""
+    """Returns each sum of the objective over `batches` by its count, without dropout.
+
+    Several processes share the batches and have the same result.
+    """
     objective.eval()
-    totals: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    for make in batches:
+    found: dict[str, list[float]] = {}  # name -> [total, count]
+    for make in distributed.share(batches):
         for name, (total, count) in objective(make().to(device)).items():
-            totals[name] = totals.get(name, 0.0) + total.item()
-            counts[name] = counts.get(name, 0) + count
-    return {name: totals[name] / counts[name] for name in totals}
+            pair = found.setdefault(name, [0.0, 0])
+            pair[0] += total.item()
+            pair[1] += count
+    everybody = distributed.gather(found)
+    names = dict.fromkeys(name for one in everybody for name in one)
+    means = {}
+    for name in names:
+        totals, counts = zip(*(one[name] for one in everybody if name in one), strict=True)
+        means[name] = sum(totals) / sum(counts)
+    return means

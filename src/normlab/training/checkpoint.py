@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab import distributed
 from normlab.errors import UserError
 from normlab.files import sync_directory, write_bytes
 
@@ -35,6 +36,8 @@ class Checkpoints:
 
         Only regular ones count for the average: it must not depend on when a run was interrupted.
         """
+        if distributed.rank():
+            return
         if not regular:
             self._write("last", state)
             return
@@ -49,7 +52,8 @@ class Checkpoints:
 
     def save_weights(self, name: str, model: dict[str, Tensor], **values: Any) -> None:
         """Writes `<name>.pt`: the weights under `model`, and plain `values` beside them."""
-        self._write(name, {"model": model, **values})
+        if distributed.rank() == 0:
+            self._write(name, {"model": model, **values})
 
     def regular(self) -> list[Path]:
         """Returns the checkpoints of regular intervals, oldest first."""
@@ -85,6 +89,26 @@ class Checkpoints:
                 "differ from this directory's."
             )
         return content
+
+    def check_best(self, step: int) -> None:
+        """Raises UserError unless best.pt holds the weights of `step` (0: none yet) or later ones.
+
+        Later ones are there when the process died between the two writes; training repeats them.
+        """
+        if not step:
+            return
+        try:
+            found = self.read("best")["step"]
+        except UserError as error:
+            raise UserError(
+                f"{error} The best weights so far are lost with it: restore the file, or delete "
+                f"{self.folder} to start the run again."
+            ) from error
+        if found < step:
+            raise UserError(
+                f"{self.folder / 'best.pt'} holds the weights of step {found}, but the best so far "
+                f"were those of step {step}: restore the file, or delete {self.folder}."
+            )
 
     def average(self, count: int, last: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         """Returns the mean of the `count` newest weights, and of how many it is the mean.

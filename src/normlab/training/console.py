@@ -15,11 +15,12 @@ log = logging.getLogger(__name__)
 class Console:
     """Tells a person how training goes: a progress bar on a terminal, log lines elsewhere."""
 
-    def __init__(self, max_steps: int | None, metric: str):
-        self._total, self._metric = max_steps, metric
+    def __init__(self, max_steps: int | None, metric: str, silent: bool = False):
+        self._total, self._metric, self._silent = max_steps, metric, silent
 
     def __enter__(self) -> Self:
-        terminal = sys.stderr.isatty() and "NO_PROGRESS" not in os.environ
+        wanted = not self._silent and "NO_PROGRESS" not in os.environ
+        terminal = wanted and sys.stderr.isatty()
         self._bar = tqdm(total=self._total, unit="step") if terminal else None
         return self
 
@@ -29,6 +30,8 @@ class Console:
 
     def __call__(self, progress: Progress, metrics: dict[str, float]) -> None:
         """Shows one line of metrics."""
+        if self._silent:
+            return
         shown = {k: v for k, v in metrics.items() if not k.startswith("hidden/")}
         if self._bar is not None:
             self._bar.n = progress.step

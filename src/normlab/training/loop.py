@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab import distributed
 from normlab.tasks.task import Batch, Metric, Sums
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.progress import Progress, limit_reached
@@ -53,6 +54,8 @@ class Trainer:
         self.tracker, self.checkpoints, self.show = tracker, checkpoints, show
         self.environment = environment
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if distributed.world_size() > 1:
+            self.objective = distributed.replicated(objective)
 
     def train(self, state: Mapping[str, Any] | None, interrupts: Interrupts) -> Progress:
         """Trains until a limit, divergence or an interrupt; returns the progress.
@@ -73,7 +76,9 @@ class Trainer:
                 progress.status = "interrupted"
                 return progress
             self._save(regular=progress.step % settings.checkpoint_every == 0)
-        while progress.status == "running" and not limit_reached(settings, progress):
+        # What clocks and signals decide has to be one decision of all processes.
+        last = distributed.from_first(limit_reached(settings, progress))
+        while progress.status == "running" and not last:
             self.clock.start()
             # batch
             chosen = []
@@ -98,11 +103,12 @@ class Trainer:
             )
             window.add(sums, grad_norm, sum(batch.items for batch in chosen))
 
-            last = limit_reached(settings, progress, window.seconds + self.clock.seconds)
+            reached = limit_reached(settings, progress, window.seconds + self.clock.seconds)
+            last, stop = distributed.any_of(reached, interrupts.requested)
             to_log = last or progress.step % settings.log_every == 0
             to_evaluate = last or progress.step % settings.eval_every == 0
             to_save = progress.step % settings.checkpoint_every == 0
-            if not (to_log or to_evaluate or to_save or interrupts.requested):
+            if not (to_log or to_evaluate or to_save or stop):
                 continue
             window.seconds += self.clock.stop()
             bad = window.first_non_finite()
@@ -117,11 +123,12 @@ class Trainer:
             # evaluate
             if to_evaluate:
                 self._evaluate(interrupts)
-                last = last or limit_reached(settings, progress)  # patience may have ended
+                last = last or distributed.from_first(limit_reached(settings, progress))  # patience
+                (stop,) = distributed.any_of(interrupts.requested)
             # save
-            if to_save or last or interrupts.requested:
+            if to_save or last or stop:
                 self._save(regular=to_save)
-            if interrupts.requested and (not last or progress.evaluation_due):
+            if stop and (not last or progress.evaluation_due):
                 progress.status = "interrupted"
         if progress.status == "running":
             progress.status = "completed"
@@ -164,10 +171,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.state(self.window.state()),
             "lines": self.tracker.lines,
-            "rng": torch.get_rng_state(),
+            "generators": distributed.gather(self._generators()),
         }
-        if self.device.type == "cuda":
-            state["rng_cuda"] = torch.cuda.get_rng_state_all()
         self.checkpoints.save_state(state, self.progress.step, regular=regular)
 
     def _restore(self, state: Mapping[str, Any] | None) -> Progress:
@@ -175,12 +180,27 @@ class Trainer:
             return Progress()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        if "rng_cuda" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(state["rng_cuda"])
         progress = Progress(**state["progress"])
+        self._restore_generators(state["generators"], progress.step)
         log.info("Resuming at step %d (epoch %d).", progress.step, progress.epoch + 1)
         return progress
+
+    def _generators(self) -> dict[str, Tensor]:
+        """Returns the state of this process's random generators."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return states
+
+    def _restore_generators(self, states: Sequence[Mapping[str, Tensor]], step: int) -> None:
+        number, processes = distributed.rank(), distributed.world_size()
+        if len(states) != processes:
+            log.info("Begun by %d processes, now %d: other dropout masks.", len(states), processes)
+            torch.manual_seed(hash((step, number)))
+            return
+        torch.set_rng_state(states[number]["cpu"])
+        if "cuda" in states[number] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(states[number]["cuda"], self.device)
 
 
 def update(
@@ -195,15 +215,17 @@ def update(
 ) -> tuple[Sums, Tensor]:
     """Does one optimiser step on `batches`; returns their sums and the gradient norm.
 
-    The loss is divided once, by the number of items of all batches together. The gradient norm is
-    the global L2 norm before clipping.
+    The loss is divided once, by the number of items of all batches and processes together. The
+    gradient norm is the global L2 norm before clipping.
     """
-    items = sum(batch.items for batch in batches)
+    # Processes average their gradients, and a sum is wanted.
+    divisor = sum(batch.items for batch in batches) / distributed.world_size()
     totals: Sums = {}
-    for batch in batches:
-        with precision:
-            sums = objective(batch)
-        (sums["loss"][0] / items).backward()
+    for number, batch in enumerate(batches, start=1):
+        with distributed.synchronised(objective, number == len(batches)):
+            with precision:
+                sums = objective(batch)
+            (sums["loss"][0] / divisor).backward()
         for name, (value, count) in sums.items():
             before, counted = totals.get(name, (0.0, 0))
             totals[name] = (before + value.detach(), counted + count)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,7 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+PATIENCE = 2.0  # seconds after a signal in which a Ctrl-C is the same request
 
 
 class Interrupted(BaseException):
@@ -18,15 +20,27 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Whether a signal has asked the run to stop; a second Ctrl-C ends the process at once."""
+    """Whether a signal has asked the run to stop; a later Ctrl-C ends the process at once.
 
-    def __init__(self) -> None:
+    One within two seconds does not: make and torchrun pass on what the terminal has sent already,
+    and it would meet the writing of the checkpoint.
+    """
+
+    def __init__(self, together: bool = False) -> None:
         self.requested = False
+        self._together = together
         self._raise = False
+        self._since = 0.0
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Lets a signal raise `Interrupted` inside: for work that loses nothing when cut short."""
+        """Lets a signal raise `Interrupted` inside: for work that loses nothing when cut short.
+
+        Not where several processes work together: one that left would leave the others waiting.
+        """
+        if self._together:
+            yield
+            return
         if self.requested:
             raise Interrupted
         self._raise = True
@@ -36,24 +50,26 @@ class Interrupts:
             self._raise = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
         if not self.requested:
             log.warning("%s: saving, then stopping.", signal.Signals(number).name)
-        self.requested = True
+            self.requested, self._since = True, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() > self._since + PATIENCE:
+            raise KeyboardInterrupt
         if self._raise:
             self._raise = False
             raise Interrupted
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
+def interrupts(together: bool = False) -> Iterator[Interrupts]:
     """Catches the signals that end a run: Ctrl-C, TERM, HUP, USR1, USR2.
+
+    `together`: several processes train the run, and decide together when to stop.
 
     One of them may be submitit's preemption signal, for which it has set a handler that requeues
     the job and ends the process: that handler is called on leaving, when the checkpoint is written.
     """
-    state = Interrupts()
+    state = Interrupts(together)
     if threading.current_thread() is not threading.main_thread():
         yield state  # Python delivers signals to the main thread only
         return

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -24,15 +25,17 @@ class Dashboard(Protocol):
 class Tracker:
     """Appends metrics to `metrics.jsonl` and mirrors them to a dashboard when there is one.
 
-    `lines` counts the records in the file: with it a checkpoint knows what it has seen.
+    `lines` counts the records in the file: with it a checkpoint knows what it has seen. Of several
+    processes the first one writes; `path` None writes nothing.
     """
 
-    def __init__(self, path: Path, dashboard: Dashboard | None = None):
+    def __init__(self, path: Path | None, dashboard: Dashboard | None = None):
         self.path, self.dashboard = path, dashboard
 
     def __enter__(self) -> Self:
-        self.lines = self.path.read_bytes().count(b"\n") if self.path.exists() else 0
-        self._file = open(self.path, "a", encoding="utf-8")
+        path = self.path or Path(os.devnull)
+        self.lines = path.read_bytes().count(b"\n") if path.exists() else 0
+        self._file = open(path, "a", encoding="utf-8")
         return self
 
     def __exit__(self, *exception: object) -> None:

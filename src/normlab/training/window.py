@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab import distributed
 from normlab.tasks.task import Sums
 
 
@@ -19,11 +20,13 @@ class Window:
         self.counts: dict[str, int] = {}
         self.clear()
         if state:
-            self.names, self.counts = state["names"], state["counts"]
+            self.names = state["names"]
+            first = distributed.rank() == 0  # the state is everybody's: divided, and counted once
+            self.counts = {name: first * count for name, count in state["counts"].items()}
             self.count, self.items = state["count"], state["items"]
             self.seconds = state["seconds"]
             self._allocate()
-            self.sums[: self.count] = state["sums"].to(device)
+            self.sums[: self.count] = state["sums"].to(device) / distributed.world_size()
 
     def clear(self) -> None:
         """Begins anew."""
@@ -43,32 +46,43 @@ class Window:
 
     def first_non_finite(self) -> int | None:
         """Returns the first step of the window with a non-finite sum or gradient, from 0."""
-        bad = (~self.sums[: self.count].isfinite()).any(1).nonzero()
+        bad = (~self._totals().isfinite()).any(1).nonzero()
         return int(bad[0]) if len(bad) else None
 
     def means(self) -> dict[str, float]:
         """Returns each sum over its count, the mean gradient norm, and the speed."""
-        sums = self.sums[: self.count].double().cpu()
+        sums, counts = self._totals().double().cpu(), self._counts()
         totals = zip(self.names, sums.sum(0).tolist()[:-1], strict=True)
         return {
-            **{f"train/{name}": total / self.counts[name] for name, total in totals},
+            **{f"train/{name}": total / counts[name] for name, total in totals},
             "train/grad_norm": sums[:, -1].mean().item(),
             "train/items_per_second": self.items / self.seconds,
             "train/step_ms": 1000 * self.seconds / self.count,
         }
 
     def state(self) -> dict[str, Any]:
-        """Returns what restores this window."""
+        """Returns what restores this window, on any number of processes."""
         if not self.count:
             return {}
         return {
             "names": self.names,
-            "counts": self.counts,
+            "counts": self._counts(),
             "count": self.count,
             "items": self.items,
             "seconds": self.seconds,
-            "sums": self.sums[: self.count].cpu().clone(),
+            "sums": self._totals().cpu().clone(),
         }
+
+    def _totals(self) -> Tensor:
+        """Returns the rows so far, summed over processes; all have the same gradient norm."""
+        sums = distributed.total(self.sums[: self.count])
+        if distributed.world_size() > 1:
+            sums[:, -1] /= distributed.world_size()
+        return sums
+
+    def _counts(self) -> dict[str, int]:
+        everybody = distributed.gather(self.counts)
+        return {name: sum(counts[name] for counts in everybody) for name in self.names}
 
     def _allocate(self) -> None:
         # One row per step; the last column is the gradient norm.

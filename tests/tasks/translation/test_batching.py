@@ -49,22 +49,6 @@ def test_batches_are_a_function_of_seed_and_epoch(lengths, plan):
     assert same(epoch_batches(*lengths, **plan), epoch_batches(*lengths, **plan))
 
 
-@given(sides, plans, st.integers(2, 5))
-def test_ranks_share_an_epoch_equally_and_without_overlap(lengths, plan, world_size):
-    whole = epoch_batches(*lengths, **plan)
-    if len(whole) < world_size:
-        with pytest.raises(UserError, match=f"{len(whole)} batches .* {world_size} processes"):
-            epoch_batches(*lengths, **plan, rank=0, world_size=world_size)
-        return
-    shares = [
-        epoch_batches(*lengths, **plan, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    assert {len(share) for share in shares} == {len(whole) // world_size}
-    taken = np.concatenate([batch for share in shares for batch in share])
-    assert len(set(taken)) == len(taken)
-
-
 def test_epochs_and_seeds_differ():
     lengths = np.random.default_rng(0).integers(1, 30, (2, 500))
     plan = dict(batch_tokens=100, pool=200)
@@ -145,6 +129,18 @@ def test_collate_keeps_every_token_in_its_place(pairs, random):
     assert torch.equal(batch.tgt_out.flatten()[batch.positions], batch.labels)
     assert batch.items == int((batch.tgt_out != PAD).sum()) == len(batch.labels)
     assert int((batch.src != PAD).sum()) == int(batch.src_lengths.sum())
+
+
+@given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=9), st.integers(2, 5))
+def test_processes_share_a_batch_without_overlap_and_each_counts_all_of_it(pairs, world_size):
+    src, tgt = map(list, zip(*pairs, strict=True))
+    data, indices = encoded(src, tgt), np.arange(len(pairs))
+    whole = collate(data, indices)
+    parts = [collate(data, indices, rank, world_size) for rank in range(world_size)]
+    assert {part.items for part in parts} == {whole.items}
+    assert sum(len(part.labels) for part in parts) == len(whole.labels)
+    taken = [int(i) for part in parts if len(part.labels) for i in part.indices]
+    assert sorted(taken) == list(range(len(pairs)))
 
 
 def test_a_batch_moves_with_all_its_tensors():

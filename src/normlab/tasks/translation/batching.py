@@ -53,7 +53,7 @@ class Batch:
     tgt_out: Tensor  # (batch, tgt_len), sentence + EOS
     positions: Tensor  # (items,)
     labels: Tensor  # (items,), tgt_out at `positions`
-    items: int  # real target tokens, EOS included
+    items: int  # real target tokens of all processes' parts, EOS included
     indices: np.ndarray  # (batch,), the sentences' numbers in the corpus
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -82,18 +82,12 @@ def epoch_batches(
     pool: int,
     seed: int,
     epoch: int,
-    rank: int = 0,
-    world_size: int = 1,
 ) -> list[np.ndarray]:
-    """Return the sentence numbers of each training batch of one rank in one epoch, in order.
+    """Return the sentence numbers of each training batch of one epoch, in order.
 
     A batch takes sentences while sentences * longest side <= batch_tokens, and one at least.
     Sentences are shuffled, cut into pools of `pool`, sorted by length inside each pool and cut
     into batches, and the batches are shuffled: larger pools pad less and mix less.
-
-    Each rank gets equally many batches. What does not divide is dropped, up to world_size - 1
-    batches, others in each epoch: repeating them would weigh some sentences twice. One rank
-    alone sees every sentence exactly once.
     """
     _check_batch_tokens(batch_tokens)
     if pool < 1:
@@ -105,14 +99,7 @@ def epoch_batches(
         members = order[start : start + pool]
         members = members[_length_order(lengths_src[members], lengths_tgt[members])]
         batches += _cut(members, lengths_src, lengths_tgt, batch_tokens)
-    batches = [batches[i] for i in rng.permutation(len(batches))]
-    share = len(batches) // world_size
-    if share == 0:
-        raise UserError(
-            f"the training data makes {len(batches)} batches of {batch_tokens} tokens, too few for "
-            f"{world_size} processes: lower batch_tokens or use fewer processes."
-        )
-    return batches[rank : share * world_size : world_size]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def eval_batches(
@@ -129,14 +116,25 @@ def eval_batches(
     ]
 
 
-def collate(data: EncodedBitext, indices: np.ndarray) -> Batch:
-    """Return the `Batch` of sentences `indices` (batch,) of `data`, on the CPU."""
+def collate(data: EncodedBitext, indices: np.ndarray, rank: int = 0, world_size: int = 1) -> Batch:
+    """Return the `Batch` of sentences `indices` (batch,) of `data`, on the CPU.
+
+    Of several processes each has every `world_size`-th sentence, and `items` of all of them; when
+    there are too few, a sentence without a single label.
+    """
+    items = int(data.tgt_lengths[indices].sum())
+    own = indices[rank::world_size]
+    if nothing := len(own) == 0:
+        own = indices[:1]
+    indices = own
     src, src_real = _pad(data.src_ids, data.src_offsets, indices)
     tgt_out, tgt_real = _pad(data.tgt_ids, data.tgt_offsets, indices)
     tgt_in = np.full_like(tgt_out, PAD)
     tgt_in[:, 1:][tgt_real[:, 1:]] = tgt_out[:, :-1][tgt_real[:, 1:]]
     tgt_in[:, 0] = BOS
     positions = np.flatnonzero(tgt_real)
+    if nothing:
+        positions = positions[:0]
     return Batch(
         src=torch.from_numpy(src),
         src_lengths=torch.from_numpy(src_real.sum(axis=1)),
@@ -144,7 +142,7 @@ def collate(data: EncodedBitext, indices: np.ndarray) -> Batch:
         tgt_out=torch.from_numpy(tgt_out),
         positions=torch.from_numpy(positions),
         labels=torch.from_numpy(tgt_out.ravel()[positions]),
-        items=len(positions),
+        items=items,
         indices=indices,
     )
 

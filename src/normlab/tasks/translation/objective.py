@@ -23,7 +23,8 @@ class TranslationObjective(nn.Module):
         features = self.features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
         weight, bias = self.model.output_layer()
         loss, nll = token_loss(features, weight, bias, batch.labels, self.label_smoothing)
-        return {"loss": (loss, batch.items), "nll": (nll, batch.items)}
+        count = len(batch.labels)
+        return {"loss": (loss, count), "nll": (nll, count)}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the model, in the way that suits it; the loss is a kernel of its own."""

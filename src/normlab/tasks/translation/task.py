@@ -92,13 +92,11 @@ class Translation(Task):
             pool=self.pool,
             seed=self.seed,
             epoch=epoch,
-            rank=rank,
-            world_size=world_size,
         )
         if epoch == 0:
             padding = padding_fraction(indices, train)
             log.info("%d batches per epoch, %.1f %% padding.", len(indices), 100 * padding)
-        return [partial(collate, train, batch) for batch in indices]
+        return [partial(collate, train, batch, rank, world_size) for batch in indices]
 
     def evaluate(self, objective: TranslationObjective, device: torch.device) -> dict[str, float]:
         """Returns dev loss and NLL in nats per token, BLEU and chrF, and `hidden/*` if wanted."""

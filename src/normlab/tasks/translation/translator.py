@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
+from normlab import distributed
 from normlab.models.seq2seq import Seq2Seq
 from normlab.tasks.translation import search
 from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
@@ -29,20 +30,22 @@ def translate(
 
     A translation has at most twice the source's tokens plus ten. Sentences of similar length share
     a batch of at most `batch_tokens` padded tokens, all beams included; `on_batch` hears of each.
+    Several processes share the batches and have the same result.
     """
     model.eval()
-    translations = [""] * len(data)
-    for indices in eval_batches(
+    found: dict[int, str] = {}
+    batches = eval_batches(
         data.src_lengths, data.tgt_lengths, batch_tokens=max(1, batch_tokens // beam)
-    ):
+    )
+    for indices in distributed.share(batches):
         batch = collate(data, indices).to(device)
         state = model.initial_state(model.encode(batch.src, batch.src_lengths))
         limits = (2 * batch.src_lengths + 10).clamp(max=model.max_length)
         outputs = search.beam(model.step, state, limits, BOS, EOS, beam, length_penalty)
-        for index, text in zip(indices, decode(tokenizer, outputs), strict=True):
-            translations[index] = text
+        found |= zip(indices.tolist(), decode(tokenizer, outputs), strict=True)
         on_batch(len(indices))
-    return translations
+    everybody = {i: text for one in distributed.gather(found) for i, text in one.items()}
+    return [everybody[i] for i in range(len(data))]
 
 
 @dataclass

@@ -1,0 +1,352 @@
+"""Whose a run directory is: one run's, one process's, and of the data it began with."""
+
+import os
+import shutil
+import signal
+import stat
+
+import pytest
+import torch
+from processes import ENVIRONMENT, ROOT, Job, comparable, python, start, summary_of
+from tiny import TINY
+
+from normlab.errors import UserError
+from normlab.runs.directory import open_directory
+from normlab.runs.identity import differences, digest, within
+from normlab.runs.job import run
+from normlab.runs.loaded import load_run, load_translator
+from normlab.runs.sweeps import sweep_directories
+
+CONFIG = {
+    "seed": 1, "names": {"run": "x"}, "logger": {"name": "none"}, "norm": {"eps": 1e-6},
+    "data": {"cache_dir": "/a", "train": 300},
+    "trainer": {"max_steps": 12, "max_epochs": None, "max_minutes": None, "patience": None,
+                "clip": 1.0},
+}  # fmt: skip
+
+
+def changed(**values):
+    """Returns CONFIG with `group__key=value` in it."""
+    config = {k: dict(v) if isinstance(v, dict) else v for k, v in CONFIG.items()}
+    for path, value in values.items():
+        group, _, key = path.partition("__")
+        if key:
+            config[group][key] = value
+        else:
+            config[group] = value
+    return config
+
+
+@pytest.fixture
+def own(trained, tmp_path):
+    """Returns a copy of the trained run, to be damaged."""
+    return shutil.copytree(trained, tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Returns a folder of parallel files from the embedded corpus."""
+    from normlab.tasks.translation.corpora import grammar
+
+    folder = tmp_path_factory.mktemp("text")
+    corpus = grammar(seed=1, train=300, dev=8, test=8)
+    sets = {"train": corpus.train, "dev": corpus.dev, "test": corpus.test["test"]}
+    for name, bitext in sets.items():
+        for language, lines in (("en", bitext.src), ("de", bitext.tgt)):
+            (folder / f"{name}.{language}").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+TEXT = ("data=text", "data.train=train", "data.dev=dev", "data.test=[test]")
+
+
+# --- the identity
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"trainer__max_steps": 99}, {"trainer__max_epochs": 3}, {"trainer__max_minutes": 1.5},
+        {"trainer__patience": 2}, {"names": {"run": "y"}, "logger": {"name": "wandb"}},
+        {"data__cache_dir": "/b"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_limits_names_and_where_things_lie_are_no_part_of_the_identity(values):
+    assert digest(changed(**values)) == digest(CONFIG)
+    assert differences(changed(**values), CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"seed": 2}, "seed=1 (now 2)"),
+        ({"norm__eps": 1e-5}, "norm.eps=1e-06 (now 1e-05)"),
+        ({"data__train": 200}, "data.train=300 (now 200)"),
+        ({"trainer__clip": None}, "trainer.clip=1.0 (now None)"),
+    ],
+)
+def test_what_changes_a_number_is_part_of_it(values, said):
+    assert digest(changed(**values)) != digest(CONFIG)
+    assert differences(CONFIG, changed(**values)) == [said]
+
+
+def test_a_run_has_ended_under_equal_or_smaller_limits_only():
+    then = {"max_steps": 20, "max_epochs": None}
+    assert within({"max_steps": 20, "max_epochs": None}, then)
+    assert within({"max_steps": 10, "max_epochs": None}, then)
+    assert within({"max_steps": 20, "max_epochs": 3}, then)
+    assert not within({"max_steps": 21, "max_epochs": None}, then)
+    assert not within({"max_steps": None, "max_epochs": None}, then)
+
+
+@pytest.mark.slow
+def test_a_larger_limit_shares_the_sweeps_directory_and_goes_on(tiny_config, tmp_path):
+    def directories(*overrides):
+        return sweep_directories(ROOT / "conf", ["norm=none,rmsnorm", *TINY, *overrides])
+
+    assert directories("trainer.max_steps=12") == directories("trainer.max_steps=500")
+    assert set(directories()).isdisjoint(directories("schedule.warmup=500"))
+    assert run(tiny_config("trainer.max_steps=6"), tmp_path / "r", [])["steps"] == 6
+    longer = run(tiny_config("trainer.max_steps=12"), tmp_path / "r", [])
+    assert longer["steps"] == 12 and len(longer["segments"]) == 2
+
+
+# --- the directory
+
+
+def test_a_directory_of_another_config_is_refused_and_left_alone(tiny_config, own):
+    before = {p: p.read_bytes() for p in own.rglob("*") if p.is_file() and p.name != ".lock"}
+    message = "holds a run of another config: init.mean=0.0 .now 0.2., seed=1 .now 2."
+    with pytest.raises(UserError, match=message):
+        run(tiny_config("init.mean=0.2", "seed=2"), own, [])
+    after = {p: p.read_bytes() for p in own.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert before == after
+
+
+@pytest.mark.slow
+def test_a_second_start_says_who_has_the_directory(tiny_cache, tiny_config, tmp_path):
+    job = Job(tmp_path, *TINY, f"data.cache_dir={tiny_cache}", "trainer.max_steps=100000")
+    job.wait_for(lambda: (tmp_path / "metrics.jsonl").exists())
+    with pytest.raises(UserError, match=rf"is in use by process {job.pid} on \S+: wait for it, or"):
+        run(tiny_config("trainer.max_steps=100000"), tmp_path, [])
+    job.signal(signal.SIGKILL)
+    assert job.wait() == -signal.SIGKILL
+    with open_directory(tmp_path) as directory:  # the lock died with its process
+        assert directory.stored_summary()["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_is_extended_killed_and_started_again_goes_on(tiny_cache, tmp_path):
+    overrides = (*TINY, f"data.cache_dir={tiny_cache}")
+    longer = (*overrides, "trainer.max_steps=100", "trainer.eval_every=50", "trainer.log_every=5")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert Job(whole, *longer).wait() == 0
+    assert Job(parts, *longer, "trainer.max_steps=50").wait() == 0
+    assert summary_of(parts)["status"] == "completed"
+    job = Job(parts, *longer)
+    job.wait_for(lambda: (parts / "checkpoints/step_00000060.pt").exists())
+    job.signal(signal.SIGKILL)
+    assert job.wait() == -signal.SIGKILL
+    assert summary_of(parts)["status"] == "interrupted" and "test" not in summary_of(parts)
+    assert Job(parts, *longer).wait() == 0
+    assert "This run is complete" not in job.log
+    assert summary_of(parts)["steps"] == 100
+    assert summary_of(parts)["test"] == summary_of(whole)["test"]
+    assert comparable(parts) == comparable(whole)  # as if it had not ended at step 50
+
+
+@pytest.mark.parametrize("name", ["train", "dev", "test"])
+def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_path, name):
+    files = shutil.copytree(text, tmp_path / "text")
+    config = tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=2")
+    run(config, tmp_path / "r", [])
+    lines = (files / f"{name}.de").read_text().split("\n")
+    (files / f"{name}.de").write_text("\n".join(["Ein anderer Satz.", *lines[1:]]))
+    longer = tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=4")
+    shown = {"train": "train(, subwords)?", "dev": "dev", "test": "test/test"}[name]
+    with pytest.raises(UserError, match=rf"data have changed since the run .* began \({shown}\)"):
+        run(longer, tmp_path / "r", [])
+    shutil.copytree(text, files, dirs_exist_ok=True)
+    assert run(longer, tmp_path / "r", [])["steps"] == 4
+
+
+def test_a_data_set_that_moved_is_another_config_though_equal(tiny_config, text, tmp_path):
+    run(tiny_config(*TEXT, f"data.dir={text}", "trainer.max_steps=2"), tmp_path / "r", [])
+    moved = shutil.copytree(text, tmp_path / "moved")
+    with pytest.raises(UserError, match=r"another config: data\.dir="):
+        run(tiny_config(*TEXT, f"data.dir={moved}", "trainer.max_steps=2"), tmp_path / "r", [])
+
+
+@pytest.mark.slow
+def test_a_failed_start_leaves_nothing_that_stops_the_corrected_command(tiny_cache, text, tmp_path):
+    command = ("train.py", *TINY, *TEXT, f"data.cache_dir={tiny_cache}",
+               f"hydra.run.dir={tmp_path}/mine", "trainer.max_steps=2")  # fmt: skip
+    failed = python(*command)
+    assert failed.returncode == 2 and "no value for data.dir" in failed.stdout
+    assert summary_of(tmp_path / "mine")["status"] == "failed"
+    corrected = python(*command, f"data.dir={text}")
+    assert corrected.returncode == 0, corrected.stdout + corrected.stderr
+    assert summary_of(tmp_path / "mine")["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_two_commands_within_one_second_get_two_directories(tmp_path):
+    for name in ("conf", "experiments"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = (ROOT / "train.py", "norm.eps=abc")  # fails at once, in a directory of its own
+    processes = [start(*command, cwd=tmp_path) for _ in range(2)]
+    assert [process.wait() for process in processes] == [2, 2]
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+# --- damage
+
+
+def test_best_pt_is_checked_before_training_goes_on(tiny_config, own):
+    best = own / "checkpoints" / "best.pt"
+    intact = best.read_bytes()
+    longer = tiny_config("trainer.max_steps=16")
+    metrics = (own / "metrics.jsonl").read_bytes()
+
+    def refused(message):
+        with pytest.raises(UserError, match=message) as caught:
+            run(longer, own, [])
+        assert "\n" not in str(caught.value)
+        assert (own / "metrics.jsonl").read_bytes() == metrics
+
+    best.unlink()
+    refused(r"there is no checkpoint .*best\.pt.* The best weights so far are lost with it")
+    best.write_bytes(intact[: len(intact) // 2])
+    refused(r"best\.pt is truncated or damaged")
+    foreign = torch.load(own / "checkpoints" / "step_00000005.pt", weights_only=True)
+    torch.save({**foreign, "step": 12}, best)
+    refused(r"best\.pt is damaged: its content does not match its checksum")
+    best.write_bytes(intact)
+    assert run(longer, own, [])["status"] == "completed"
+
+
+def test_a_foreign_best_pt_of_the_same_shape_is_refused(tiny_config, own, tmp_path):
+    run(tiny_config("seed=2"), tmp_path / "other", [])
+    shutil.copy(tmp_path / "other/checkpoints/best.pt", own / "checkpoints/best.pt")
+    message = r"best\.pt belongs to another run: its config differ"
+    with pytest.raises(UserError, match=message):
+        run(tiny_config("trainer.max_steps=16"), own, [])
+    with pytest.raises(UserError, match=message):
+        load_run(own)
+
+
+def test_best_weights_older_than_the_state_says_are_refused(tiny_config, tmp_path):
+    config = tiny_config("trainer.max_steps=12", "schedule.lr=0.02", "schedule.warmup=1")
+    run(tiny_config("trainer.max_steps=6", "schedule.lr=0.02", "schedule.warmup=1"), tmp_path, [])
+    old = (tmp_path / "checkpoints/best.pt").read_bytes()
+    if run(config, tmp_path, [])["best_dev"]["step"] == 6:
+        pytest.skip("the later evaluation was no better on this machine")
+    (tmp_path / "checkpoints/best.pt").write_bytes(old)
+    longer = tiny_config("trainer.max_steps=16", "schedule.lr=0.02", "schedule.warmup=1")
+    with pytest.raises(UserError, match=r"of step 6, but the best so far were those of step 12"):
+        run(longer, tmp_path, [])
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "comp', "[]", "null"])
+def test_a_torn_summary_counts_as_none_and_the_run_ends_as_it_had(tiny_config, own, content):
+    before = summary_of(own)
+    (own / "summary.json").write_text(content)
+    again = run(tiny_config(), own, [])
+    assert again["status"] == "completed" and again["test"] == before["test"]
+
+
+@pytest.mark.parametrize("content", ["{", "just text", ""])
+def test_a_damaged_config_is_one_sentence(tiny_config, own, content):
+    (own / ".hydra/config.yaml").write_text(content)
+    for act in (lambda: run(tiny_config("trainer.max_steps=16"), own, []), lambda: load_run(own)):
+        with pytest.raises(UserError, match=r"config\.yaml is damaged: restore it, or") as caught:
+            act()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_config_is_one_sentence(tiny_config, own):
+    (own / ".hydra/config.yaml").unlink()
+    with pytest.raises(UserError, match=r"holds checkpoints but no .*config\.yaml"):
+        run(tiny_config(), own, [])
+    with pytest.raises(UserError, match=r"is no run directory: .*config\.yaml does not exist"):
+        load_run(own)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_missing_or_damaged_data_json_is_one_sentence(own, content):
+    (own / "data.json").unlink() if content is None else (own / "data.json").write_text(content)
+    with pytest.raises(UserError, match=r"data\.json is missing or damaged"):
+        load_run(own)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_one_sentence(tiny_config, own, tmp_path):
+    run(tiny_config("data.vocab_size=290"), tmp_path / "other", [])
+    for name in ("best.pt", "last.pt"):
+        shutil.copy(tmp_path / "other/checkpoints" / name, own / "checkpoints" / name)
+    with pytest.raises(UserError, match=r"belongs to another run: its config and data differ"):
+        load_run(own)
+
+
+def test_other_subwords_are_refused(tiny_config, own, tmp_path):
+    run(tiny_config("data.vocab_size=290", "trainer.max_steps=1"), tmp_path / "other", [])
+    shutil.copy(tmp_path / "other/tokenizer.json", own / "tokenizer.json")
+    with pytest.raises(UserError, match=r"tokenizer\.json holds other subwords than the run"):
+        load_translator(own)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_directory_is_one_sentence(tiny_config, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(UserError, match=r"cannot write to .* \(Permission denied\)"):
+        run(tiny_config(), tmp_path / "r", [])
+
+
+def test_a_file_in_the_directorys_place_is_one_sentence(tiny_config, tmp_path):
+    (tmp_path / "r").write_text("in the way")
+    with pytest.raises(UserError, match=r"cannot write to .*r \(.*\): choose another"):
+        run(tiny_config(), tmp_path / "r", [])
+
+
+# --- a stored config is data
+
+
+@pytest.mark.slow
+def test_a_stored_config_runs_nothing(own, tmp_path):
+    path = own / ".hydra/config.yaml"
+    command = f"__import__('os').system('touch {tmp_path}/ran')"
+    head, _, tail = path.read_text().partition("norm:\n")
+    rest = tail.split("\n")
+    end = next(i for i, line in enumerate(rest) if line and not line.startswith(" "))
+    norm = f'norm:\n  _target_: sympy.Limit\n  z: "{command}"\n  z0: 0\n'
+    path.write_text(head + norm + "\n".join(rest[end:]))
+    done = python("scripts/translate.py", own, input="The dog sleeps.\n")
+    assert done.returncode == 1 and not (tmp_path / "ran").exists()
+    assert done.stderr.strip() == (
+        "norm._target_=sympy.Limit is none of normlab's own: if you trust it, name it with "
+        "--trust sympy.Limit."
+    )
+    evil = path.read_text().replace("_target_: sympy.Limit", "_target_: os.system")
+    path.write_text(evil)
+    assert python("scripts/translate.py", own, input="x\n").returncode == 1
+
+
+@pytest.mark.slow
+def test_a_norm_of_ones_own_trains_by_its_import_path_and_is_loaded_when_trusted(
+    tiny_cache, tmp_path
+):
+    (tmp_path / "mine.py").write_text(
+        "from normlab.norms import RMSNorm\n\n\nclass Mine(RMSNorm):\n    pass\n"
+    )
+    env = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}"}
+    done = python(
+        "train.py", *TINY, "norm=rmsnorm", "norm._target_=mine.Mine", "trainer.max_steps=2",
+        f"data.cache_dir={tiny_cache}", f"hydra.run.dir={tmp_path}/r", env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = python("scripts/translate.py", tmp_path / "r", input="x\n", env=env)
+    assert refused.returncode == 1 and "--trust mine.Mine" in refused.stderr
+    trusted = python(
+        "scripts/translate.py", tmp_path / "r", "--trust", "mine.Mine", input="x\n", env=env
+    )
+    assert trusted.returncode == 0 and trusted.stdout.count("\n") == 1, trusted.stderr

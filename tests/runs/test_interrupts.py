@@ -1,0 +1,204 @@
+"""Runs that are killed, stopped and signalled: nothing is lost and no number changes."""
+
+import random
+import signal
+import time
+
+import pytest
+import torch
+from processes import Job, comparable, metrics_of, summary_of
+from tiny import TINY
+
+# Accumulation, dropout and checkpoints within an epoch; evaluations and tests that take a while.
+OVERRIDES = (
+    *TINY, "trainer.max_steps=48", "trainer.accumulate=2", "trainer.log_every=4",
+    "trainer.checkpoint_every=7", "trainer.eval_every=20", "model.dropout=0.2",
+    "data.max_length=48", "decoding.eval_beam=4", "decoding.beam=4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_cache):
+    return (*OVERRIDES, f"data.cache_dir={tiny_cache}")
+
+
+@pytest.fixture(scope="module")
+def whole(overrides, tmp_path_factory):
+    """Returns the directory of the run that nothing has interrupted."""
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    assert Job(run_dir, *overrides).wait() == 0
+    return run_dir
+
+
+def assert_same(one, other):
+    for name in ("last", "best"):
+        a, b = (
+            torch.load(run_dir / "checkpoints" / f"{name}.pt", weights_only=True)["model"]
+            for run_dir in (one, other)
+        )
+        assert all(torch.equal(a[key], b[key]) for key in a), name
+    assert comparable(one) == comparable(other)
+    for text in ("hypotheses/test.txt", "references/test.txt"):
+        assert (one / text).read_bytes() == (other / text).read_bytes()
+    a, b = summary_of(one), summary_of(other)
+    for key in ("status", "steps", "best_dev", "test", "contents", "parameters"):
+        assert a[key] == b[key], key
+
+
+@pytest.mark.slow
+def test_killed_five_times_and_resumed_is_bit_identical(tmp_path, overrides, whole):
+    """kill -9 at random moments."""
+    seed = int(time.time())
+    print(f"kill seed {seed}")
+    moments = random.Random(seed)
+    kills = 0
+    for _ in range(5):
+        job = Job(tmp_path, *overrides)
+        before = signs_of_life(tmp_path)
+        job.wait_for(lambda before=before: signs_of_life(tmp_path) != before)
+        time.sleep(0.2 * moments.random())  # somewhere in the steps after a sign of life
+        job.signal(signal.SIGKILL)
+        kills += job.wait() == -signal.SIGKILL
+    assert kills == 5
+    assert summary_of(tmp_path)["status"] == "interrupted"  # none of the five came to its end
+    assert Job(tmp_path, *overrides).wait() == 0
+    assert_same(whole, tmp_path)
+
+
+def signs_of_life(run_dir):
+    """Returns what changes when a run has done something that stays."""
+    metrics = run_dir / "metrics.jsonl"
+    files = {path.name for path in (run_dir / "checkpoints").glob("step_*.pt")}
+    return files, metrics.stat().st_size if metrics.exists() else 0
+
+
+def in_phase(run_dir, phase):
+    """Returns whether the run is in `phase`, as the last line of its metrics tells."""
+    text = (run_dir / "metrics.jsonl").read_text() if (run_dir / "metrics.jsonl").exists() else ""
+    if not text.endswith("\n"):
+        return False
+    line = metrics_of(run_dir)[-1]
+    return {
+        "training": line["step"] == 8,  # an epoch has 16 steps, evaluations come every 20
+        "evaluation": line["step"] == 20 and "train/loss" in line,
+        "test": line["step"] == 48 and "dev/bleu" in line,
+    }[phase]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    [
+        ("training", "SIGHUP"),
+        ("training", "SIGUSR2"),
+        ("evaluation", "SIGTERM"),
+        ("evaluation", "SIGINT"),
+        ("evaluation", "SIGUSR2"),
+        ("test", "SIGTERM"),
+        ("test", "SIGUSR1"),
+        ("test", "SIGINT"),
+    ],
+)
+def test_a_signal_ends_a_run_within_seconds_and_it_goes_on_bit_for_bit(
+    tmp_path, overrides, whole, phase, name
+):
+    job = Job(tmp_path, *overrides)
+    job.wait_for(lambda: in_phase(tmp_path, phase))
+    if phase != "training":
+        time.sleep(0.05)  # into the search for translations
+    job.signal(signal.Signals[name])
+    started = time.monotonic()
+    assert job.wait() == 130
+    assert time.monotonic() - started < 5
+    summary = summary_of(tmp_path)
+    assert summary["status"] == "interrupted" and "test" not in summary
+    assert f"{name}: saving, then stopping." in job.log
+    state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert state["progress"]["evaluation_due"] == (phase == "evaluation")
+    assert Job(tmp_path, *overrides).wait() == 0
+    assert_same(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_in_an_evaluation_before_the_first_checkpoint_loses_nothing(
+    tmp_path, overrides
+):
+    late = (*overrides, "trainer.checkpoint_every=1000")
+    job = Job(tmp_path, *late)
+    job.wait_for(lambda: in_phase(tmp_path, "evaluation"))
+    for _ in range(2):
+        time.sleep(0.05)
+        job.signal(signal.SIGINT)
+    assert job.wait() == 130
+    state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert state["progress"]["step"] == 20
+
+
+@pytest.mark.slow
+def test_the_average_is_of_the_same_steps_whether_interrupted_or_not(tmp_path, overrides):
+    """Of 20, 40 and 60: the checkpoint of step 45, where the run was interrupted, is not one."""
+    average = (
+        *overrides, "trainer.max_steps=60", "trainer.keep=3",
+        "trainer.checkpoint_every=20", "trainer.average=3", "trainer.log_every=5",
+    )  # fmt: skip
+    assert Job(tmp_path / "whole", *average).wait() == 0
+    parts = tmp_path / "parts"
+    job = Job(parts, *average)
+    job.wait_for(lambda: (parts / "metrics.jsonl").exists() and '"step": 45' in text_of(parts))
+    job.signal(signal.SIGTERM)
+    assert job.wait() == 130
+    assert Job(parts, *average).wait() == 0
+    assert len(summary_of(parts)["segments"]) == 2
+    mean, of_parts = (
+        torch.load(run_dir / "checkpoints" / "average.pt", weights_only=True)
+        for run_dir in (tmp_path / "whole", parts)
+    )
+    assert mean["count"] == of_parts["count"] == 3
+    assert all(torch.equal(mean["model"][key], of_parts["model"][key]) for key in mean["model"])
+    states = [
+        torch.load(parts / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)["model"]
+        for step in (20, 40, 60)
+    ]
+    name = next(iter(states[0]))
+    by_hand = torch.stack([state[name].double() for state in states]).mean(0).float()
+    assert torch.equal(mean["model"][name], by_hand)
+
+
+def text_of(run_dir):
+    return (run_dir / "metrics.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_stopped_process_is_no_training_time_and_flagged_as_a_stall(tmp_path, overrides):
+    quiet = (*overrides, "trainer.max_steps=80", "trainer.eval_every=80")
+    job = Job(tmp_path, *quiet)
+    job.wait_for(
+        lambda: (tmp_path / "metrics.jsonl").exists() and '"step": 24' in text_of(tmp_path)
+    )
+    job.signal(signal.SIGSTOP)
+    time.sleep(4)
+    job.signal(signal.SIGCONT)
+    assert job.wait() == 0
+    summary = summary_of(tmp_path)
+    stalled = [line for line in metrics_of(tmp_path) if line.get("train/step_ms", 0) > 900]
+    assert len(stalled) == 1 and summary["stalls"] >= 1
+    usual = [line["train/step_ms"] for line in metrics_of(tmp_path) if "train/step_ms" in line]
+    assert summary["seconds_per_1k_steps"] < 3 * sorted(usual)[len(usual) // 2]
+
+
+@pytest.mark.slow
+def test_speeds_are_published_of_segments_like_the_last_one(tmp_path, overrides):
+    """Resumed with two threads: the windows of one thread are left out."""
+    job = Job(tmp_path, *overrides)
+    job.wait_for(lambda: in_phase(tmp_path, "training"))
+    job.signal(signal.SIGTERM)
+    assert job.wait() == 130
+    # Not by trainer.threads, which is part of the run's identity, but as OMP_NUM_THREADS does it.
+    assert Job(tmp_path, *overrides, threads=2).wait() == 0
+    summary = summary_of(tmp_path)
+    one, two = summary["segments"]
+    assert (one["threads"], two["threads"]) == (1, 2)
+    assert one["steps"] + two["steps"] == 48
+    lines = [line for line in metrics_of(tmp_path) if "train/step_ms" in line]
+    of_two = [line for line in lines if line["step"] >= two["first_step"] + 4]
+    assert summary["seconds_per_1k_steps"] <= max(line["train/step_ms"] for line in of_two)
