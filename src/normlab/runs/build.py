@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from normlab.errors import UserError
 from normlab.runs.arguments import check_arguments, keys_of, kind_of
 from normlab.runs.config import Config, Node
 
@@ -65,6 +66,11 @@ def initialize_model(model: "Network", config: Config) -> None:
     arguments = check_arguments("init", initialize, config.init, given=["model"])
     with keys_of("init", arguments):
         shifted = initialize(model, **arguments)
+    if config.init_mean and not shifted:
+        raise UserError(
+            f"init.mean={config.init_mean} shifts no weights: init.apply_to="
+            f"{list(config.init['apply_to'])} selects none of this model's."
+        )
     if config.init_mean:
         log.info("Initial mean %g in %d weight matrices.", config.init_mean, len(shifted))
     norms.reparameterise(model)
@@ -80,13 +86,12 @@ def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimize
 
 def learning_rate(config: Config) -> Callable[[int], float]:
     """Returns the learning rate of `config` as a function of the step, counted from 1."""
-    from normlab.errors import UserError
     from normlab.training import schedules
 
     kinds = {kind.__name__: kind for kind in (schedules.inverse_sqrt, schedules.constant)}
     arguments = dict(config.schedule)
     name = arguments.pop("name", None)
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise UserError(f"schedule.name={name} is unknown: use {' or '.join(kinds)}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])
     return partial(kinds[name], **checked)
