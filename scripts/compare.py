@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.files import check_files, read_sealed
 from normlab.tasks.translation.scoring import compare
 
 
@@ -22,6 +23,9 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
+        for run in (args.run_a, args.run_b):
+            if (run / "summary.json").exists():
+                check_files(run, read_sealed(run / "summary.json").get("files", {}))
         for name in shared_sets(args.run_a, args.run_b):
             a, b = (lines(run / "hypotheses" / name) for run in (args.run_a, args.run_b))
             references = lines(args.run_a / "references" / name)

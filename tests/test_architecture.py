@@ -36,7 +36,7 @@ RULES = {
     # place: (of ours it may import only these, and never these packages)
     "errors.py": ((), HYDRA | {"torch"}),
     "types.py": ((), HYDRA | {"torch"}),
-    "files.py": ((), HYDRA | {"torch"}),
+    "files.py": (("errors",), HYDRA | {"torch"}),
     "ranks.py": (("errors",), HYDRA | {"torch"}),
     "distributed.py": (("errors", "ranks"), HYDRA),
     "registration.py": (("errors",), HYDRA | {"torch"}),

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and JSON that every reader accepts."""
 
+import errno
 import hashlib
 import json
 import math
@@ -7,6 +8,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from normlab.errors import UserError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of an OSError: there is no space to write
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -36,6 +41,30 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes `content`, whole or not at all; a non-finite number becomes null (JSON has none)."""
     write_text(path, json.dumps(_jsonable(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes `content` as `write_json` does, with its checksum under `sha256`."""
+    plain = _jsonable(content)
+    write_json(path, {**plain, "sha256": hash_json(plain)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Returns the content of a file that `write_sealed` wrote, or one that has no checksum.
+
+    Raises UserError when it is missing, torn, or not what was written.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}).") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: it is no JSON ({error}); restore it.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object; restore it.")
+    if "sha256" in found and found.pop("sha256") != hash_json(found):
+        raise UserError(f"{path} is damaged: its content does not match its checksum; restore it.")
+    return found
 
 
 def sync_directory(path: Path) -> None:
@@ -79,6 +108,19 @@ def hash_text(text: str) -> str:
 def hash_bytes(content: Any) -> str:
     """Returns the SHA-256 of what lies in memory: bytes, or an array in one piece."""
     return hashlib.sha256(content).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Returns the SHA-256 of the bytes of `path`."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    """Raises UserError unless each file of `folder` that is there has the hash `expected` says."""
+    for name, sha256 in expected.items():
+        path = folder / name
+        if path.exists() and hash_file(path) != sha256:
+            raise UserError(f"{path} is damaged: it is not what its run wrote; restore it.")
 
 
 def hash_json(content: Any) -> str:

@@ -12,11 +12,13 @@ from processes import ENVIRONMENT, ROOT, Job, comparable, python, start, summary
 from tiny import TINY
 
 from normlab.errors import UserError
+from normlab.reports.records import read_record
 from normlab.runs.directory import open_directory
 from normlab.runs.identity import differences, digest, within
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
 from normlab.runs.sweeps import sweep_directories
+from normlab.training.checkpoint import Checkpoints
 
 CONFIG = {
     "seed": 1, "names": {"run": "x"}, "logger": {"name": "none"}, "norm": {"eps": 1e-6},
@@ -204,49 +206,74 @@ def test_two_commands_within_one_second_get_two_directories(tmp_path):
 # --- damage
 
 
-def test_best_pt_is_checked_before_training_goes_on(tiny_config, own):
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_missing_or_foreign_best_pt_is_restored_before_training_goes_on(
+    tiny_config, own, tmp_path
+):
     best = own / "checkpoints" / "best.pt"
-    intact = best.read_bytes()
-    longer = tiny_config("trainer.max_steps=16")
-    metrics = (own / "metrics.jsonl").read_bytes()
-
-    def refused(message):
-        with pytest.raises(UserError, match=message) as caught:
-            run(longer, own, [])
-        assert "\n" not in str(caught.value)
-        assert (own / "metrics.jsonl").read_bytes() == metrics
-
-    best.unlink()
-    refused(r"there is no checkpoint .*best\.pt.* The best weights so far are lost with it")
-    best.write_bytes(intact[: len(intact) // 2])
-    refused(r"best\.pt is truncated or damaged")
-    foreign = torch.load(own / "checkpoints" / "step_00000005.pt", weights_only=True)
-    torch.save({**foreign, "step": 12}, best)
-    refused(r"best\.pt is damaged: its content does not match its checksum")
-    best.write_bytes(intact)
-    assert run(longer, own, [])["status"] == "completed"
-
-
-def test_a_foreign_best_pt_of_the_same_shape_is_refused(tiny_config, own, tmp_path):
+    intact, longer = best.read_bytes(), tiny_config("trainer.max_steps=13")
     run(tiny_config("seed=2"), tmp_path / "other", [])
-    shutil.copy(tmp_path / "other/checkpoints/best.pt", own / "checkpoints/best.pt")
-    message = r"best\.pt belongs to another run: its config differ"
-    with pytest.raises(UserError, match=message):
-        run(tiny_config("trainer.max_steps=16"), own, [])
-    with pytest.raises(UserError, match=message):
+    best.unlink()
+    shutil.copy(tmp_path / "other/checkpoints/best.pt", best)
+    with pytest.raises(UserError, match=r"best\.pt belongs to another run: its config differ"):
         load_run(own)
+    assert run(longer, own, [])["best_dev"]["step"] == 6
+    assert best.read_bytes() == intact
+    best.unlink()
+    assert run(tiny_config("trainer.max_steps=14"), own, [])["status"] == "completed"
+    assert best.read_bytes() == intact
 
 
-def test_best_weights_older_than_the_state_says_are_refused(tiny_config, tmp_path):
-    config = tiny_config("trainer.max_steps=12", "schedule.lr=0.02", "schedule.warmup=1")
-    run(tiny_config("trainer.max_steps=6", "schedule.lr=0.02", "schedule.warmup=1"), tmp_path, [])
-    old = (tmp_path / "checkpoints/best.pt").read_bytes()
-    if run(config, tmp_path, [])["best_dev"]["step"] == 6:
-        pytest.skip("the later evaluation was no better on this machine")
-    (tmp_path / "checkpoints/best.pt").write_bytes(old)
-    longer = tiny_config("trainer.max_steps=16", "schedule.lr=0.02", "schedule.warmup=1")
-    with pytest.raises(UserError, match=r"of step 6, but the best so far were those of step 12"):
-        run(longer, tmp_path, [])
+def test_damaged_best_weights_are_trained_again_where_a_state_before_them_is_kept(
+    tiny_config, tmp_path, caplog
+):
+    steep = ("trainer.eval_every=4", "trainer.max_steps=10", "data.dev=3")
+    whole = run(tiny_config(*steep), tmp_path / "whole", [])
+    summary = run(tiny_config(*steep), tmp_path / "r", [])
+    flip(tmp_path / "r/checkpoints/best.pt")
+    (tmp_path / "r/summary.json").unlink()
+    if summary["best_dev"]["step"] <= 5:  # no state that is kept is older than the best weights
+        with pytest.raises(UserError, match="none of the 3 checkpoints .* can be used .*best_"):
+            run(tiny_config(*steep), tmp_path / "r", [])
+    else:
+        again = run(tiny_config(*steep), tmp_path / "r", [])
+        assert "Falling back" in caplog.text
+        assert (again["best_dev"], again["test"]) == (whole["best_dev"], whole["test"])
+        assert comparable(tmp_path / "r") == comparable(tmp_path / "whole")
+
+
+def test_best_weights_newer_than_the_state_do_not_stand_for_older_ones(tmp_path):
+    """The process died between two writes, and goes on where no better evaluation comes again."""
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    weights = {step: {"w": torch.full((3,), float(step))} for step in (5, 6, 12)}
+    checkpoints.save_state({"model": weights[5], "best": None}, 5, regular=True)
+    checkpoints.save_best(6, weights[6], 1.0)
+    checkpoints.save_state({"model": weights[6], "best": 6}, 10, regular=True)
+    checkpoints.save_best(12, weights[12], 2.0)
+    assert checkpoints.read("best")["step"] == 12
+    assert Checkpoints(tmp_path).newest_state()["best"] == 6
+    assert checkpoints.read("best")["step"] == 6
+    assert [path.stem for path in sorted(tmp_path.glob("best_*"))] == ["best_00000006"]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", ".hydra/config.yaml"])
+def test_a_flipped_bit_in_a_result_is_no_result(own, name):
+    read_record(own)
+    flip(own / name)
+    with pytest.raises(UserError, match=rf"{name} is damaged: .*; restore it"):
+        read_record(own)
+
+
+def test_another_vocabulary_in_data_json_is_one_sentence(own):
+    text = (own / "data.json").read_text()
+    (own / "data.json").write_text(text.replace('"vocab": 300', '"vocab": 301'))
+    with pytest.raises(UserError, match=r"data\.json is missing or damaged"):
+        load_run(own)
 
 
 @pytest.mark.parametrize("content", ["", '{"status": "comp', "[]", "null"])

@@ -20,7 +20,7 @@ from normlab.training.progress import Progress
 from normlab.training.schedules import constant
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import NAMES, interrupts
-from normlab.training.tracking import Tracker, keep_lines
+from normlab.training.tracking import Tracker
 
 CPU = torch.device("cpu")
 SETTINGS = TrainerSettings(
@@ -55,14 +55,14 @@ def run(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
     state = checkpoints.newest_state()
-    keep_lines(folder / "metrics.jsonl", 0 if state is None else state["lines"])
+    text = "" if state is None else state["metrics"]
     values = iter(scores)
 
     def evaluate():
         during_evaluation()
         return {metric.key: next(values, 0.0), "dev/weights": model[0].weight.sum().item()}
 
-    with Tracker(folder / "metrics.jsonl") as tracker, interrupts() as interrupted:
+    with Tracker(folder / "metrics.jsonl", text=text) as tracker, interrupts() as interrupted:
         trainer = Trainer(
             model, toy.Objective(model), optimizer, partial(constant, lr=lr, warmup=3), batches,
             evaluate, metric, settings, tracker, checkpoints, CPU, environment or {}, show,

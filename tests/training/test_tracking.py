@@ -2,7 +2,7 @@
 
 import json
 
-from normlab.training.tracking import Tracker, keep_lines
+from normlab.training.tracking import Tracker
 
 
 def lines(path):
@@ -19,15 +19,12 @@ def test_one_line_per_record_and_null_for_what_is_not_finite(tmp_path):
     ]
 
 
-def test_later_lines_and_a_half_written_one_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    keep_lines(path, 2)
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-
-
-def test_lines_are_counted_on_from_what_is_there(tmp_path):
-    for expected in (1, 2):
-        with Tracker(tmp_path / "metrics.jsonl") as tracker:
+def test_it_begins_with_the_lines_a_checkpoint_knows_whatever_the_file_holds(tmp_path):
+    path, known = tmp_path / "metrics.jsonl", '{"step": 1}\n{"step": 2}\n'
+    for found in (known + '{"step": 3}\n{"st', '{"step": 7}\n', ""):
+        path.write_text(found)
+        with Tracker(path, text=known) as tracker:
+            assert path.read_text() == known
             tracker.log(5, 1.25, {"train/loss": 2.5})
-        assert tracker.lines == expected
+        assert path.read_text() == tracker.text
+        assert [line["step"] for line in lines(path)] == [1, 2, 5]

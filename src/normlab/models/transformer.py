@@ -22,7 +22,7 @@ from normlab.models.network import Role
 from normlab.models.residual import FeedForward, MainBranch, Residual, entering, without_mean
 from normlab.models.seq2seq import Seq2Seq, State
 from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
-from normlab.types import Count, Fraction
+from normlab.types import Count, Few, Fraction
 
 
 class Memory(NamedTuple):
@@ -54,8 +54,8 @@ class Transformer(Seq2Seq):
         d_model: Count,
         d_ff: Count,
         heads: Count,
-        encoder_layers: Count,
-        decoder_layers: Count,
+        encoder_layers: Few,
+        decoder_layers: Few,
         dropout: Fraction,
         attention_dropout: Fraction,
         norm_placement: Literal["post", "pre"],
@@ -174,7 +174,7 @@ class Transformer(Seq2Seq):
         if end > len(self.positions):
             raise UserError(
                 f"a sentence of {end} tokens exceeds max_length={len(self.positions)}: "
-                "raise it, or cut the sentences shorter."
+                "raise model.max_length, or lower data.max_length."
             )
         x = embedding(tokens) * math.sqrt(self.d_model) + self.positions[start:end]
         return entering(self.dropout(x), self.main_branch, self.training)

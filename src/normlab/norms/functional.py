@@ -119,7 +119,7 @@ def partial_size(n: int, p: float) -> int:
     The authors' code takes int(n * p), which is 0 for small n; the paper's formula is the ceiling.
     Rounding first keeps 100 * 0.07 (7.000000000000001 in floating point) at 7.
     """
-    return math.ceil(round(n * p, 9))
+    return max(1, math.ceil(round(n * p, 9)))
 
 
 def statistics_dtype(x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from normlab.errors import UserError
 from normlab.norms import functional, kernels
 from normlab.norms.base import Norm, observed
+from normlab.types import Epsilon
 
 
 class NoNorm(Norm):
@@ -51,7 +52,7 @@ class AffineNorm(Norm):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = False,
         impl: str = "auto",
@@ -178,7 +179,7 @@ class LayerNorm(AffineNorm):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
@@ -211,7 +212,7 @@ class RMSNorm(AffineNorm):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = False,
         impl: str = "auto",
@@ -249,7 +250,7 @@ class PRMSNorm(AffineNorm):
         self,
         dim: int,
         p: float = 0.0625,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = False,
         impl: str = "auto",

@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 
 from normlab.errors import UserError
+from normlab.files import check_files, hash_text, read_sealed, write_sealed
 from normlab.registration import frozen
 
 LOCAL = ("dir", "cache_dir")  # of data: where files lay on one machine
+CONFIG = ".hydra/config.yaml"
 ENDED = ("completed", "diverged")
 _MISSING = object()
 
@@ -86,12 +88,14 @@ def read_record(path: Path) -> RunRecord:
     summary = path / "summary.json"
     if not summary.exists():
         raise UserError(f"{path} holds no finished run: {summary} does not exist.")
+    found = read_sealed(summary)
+    check_files(path, found.get("files", {}))
     records = path / "metrics.jsonl"
     lines = records.read_text(encoding="utf-8").split("\n") if records.exists() else []
     config = path / ".hydra" / "config.yaml"
     return RunRecord(
         path,
-        json.loads(summary.read_text(encoding="utf-8")),
+        found,
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {},
         [json.loads(line) for line in lines if line],
     )
@@ -122,25 +126,29 @@ def collect(run_dir: Path, results: Path) -> Path:
     name = _lookup(run.config, "names.experiment")
     if not isinstance(name, str) or not name:
         raise UserError(f"{run_dir} belongs to no experiment: start it with scripts/reproduce.py.")
+    config = {**run.config, "data": dict(run.config.get("data") or {})}
+    for key in LOCAL:
+        config["data"].pop(key, None)
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    summary = dict(run.summary)
+    if "files" in summary:
+        summary["files"] = {**summary["files"], CONFIG: hash_text(text)}
     folder = records_folder(results, name) / run_dir.name
     if (folder / "summary.json").exists():
         there = read_record(folder).summary
-        if there == run.summary:
+        if there == summary:
             return folder
         if there["steps"] >= run.summary["steps"]:
             raise UserError(f"{folder} holds another result of this run; delete the wrong one.")
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    config = {**run.config, "data": dict(run.config.get("data") or {})}
-    for key in LOCAL:
-        config["data"].pop(key, None)
     overrides = run_dir / ".hydra" / "overrides.yaml"
     given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
     kept = [o for o in given if o.partition("=")[0] not in [f"data.{key}" for key in LOCAL]]
-    for file, content in (("config", config), ("overrides", kept)):
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        (folder / ".hydra" / f"{file}.yaml").write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(text, encoding="utf-8")
     shutil.copyfile(run_dir / "metrics.jsonl", folder / "metrics.jsonl")
-    shutil.copyfile(run_dir / "summary.json", folder / "summary.json")  # last: now it is a record
+    write_sealed(folder / "summary.json", summary)  # last: now it is a record
     return folder
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from normlab.errors import UserError
+from normlab.types import Number, Whole
 
 CONF = Path(__file__).parents[3] / "conf"  # a checkout; an installed package brings its own
 
@@ -89,6 +90,8 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
     path = [str(part) for part in problem["loc"] if isinstance(part, str) and part.isidentifier()]
     key = prefix + ".".join(path)
     value = problem.get("input")
+    if isinstance(value, str) and not value.strip():
+        value = repr(value)  # else nobody sees it
     match problem["type"]:
         case "extra_forbidden":
             listed = f": {prefix.rstrip('.')} has {', '.join(known)}" if known else ""
@@ -102,12 +105,18 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
             return f"{key} must be >= {_number(problem['ctx']['ge'])}, got {value}."
         case "greater_than":
             return f"{key} must be > {_number(problem['ctx']['gt'])}, got {value}."
+        case "less_than_equal":
+            return f"{key} must be <= {_number(problem['ctx']['le'])}, got {value}."
         case "less_than":
             return f"{key} must be below {_number(problem['ctx']['lt'])}, got {value}."
+        case "int_parsing_size":
+            return f"{key}={value} is too large."
         case "literal_error":
             choices = problem["ctx"]["expected"].replace("'", "")
             return f"{key}={value} is unknown: use {choices}."
     expected = problem["msg"].removeprefix("Input should be ")
+    if expected in ("a valid list", "a valid tuple") or "Sequence" in expected:
+        expected = "a list"
     return f"{key}={value} is wrong: it must be {expected[:1].lower()}{expected[1:]}."
 
 
@@ -123,6 +132,7 @@ def _model_of(kind: Callable, given: tuple[str, ...]) -> type[BaseModel]:
         if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         type_ = Any if parameter.annotation is parameter.empty else parameter.annotation
+        type_ = {int: Whole, float: Number}.get(type_, type_)
         fields[name] = (type_, ... if parameter.default is parameter.empty else parameter.default)
     config = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     return create_model(getattr(kind, "__name__", "arguments"), __config__=config, **fields)

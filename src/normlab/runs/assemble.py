@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.errors import UserError
 from normlab.files import hash_json
 from normlab.runs import components
+from normlab.runs.arguments import keys_of
 from normlab.runs.config import Config
 from normlab.runs.directory import RunDirectory
-from normlab.runs.environment import code_version, device_name, device_of, set_threads
+from normlab.runs.environment import (
+    code_version,
+    device_name,
+    device_of,
+    memory_of,
+    set_threads,
+)
 from normlab.runs.identity import digest
 
 if TYPE_CHECKING:
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from normlab.tasks.task import Task
     from normlab.training.checkpoint import Checkpoints
     from normlab.training.schedules import Schedule
+
+BYTES = 16  # of memory for each parameter in training: fp32, its gradient, Adam's two moments
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +135,7 @@ def assemble(
     device = device_of(config.trainer.device)
     set_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(config.trainer.deterministic)
-    check_parts(config, trusted)
+    check_parts(config, trusted, memory_of(device))
 
     task = components.build_task(config, trusted)
     contents = task.contents()
@@ -139,7 +149,8 @@ def assemble(
     model.to(device)
     if distributed.world_size() > 1:  # each process draws dropout masks of its own
         torch.manual_seed(hash((config.seed, distributed.rank())))
-    objective = task.objective(model)
+    with keys_of("task", config.task):
+        objective = task.objective(model)
     if config.trainer.compile:
         objective.compile()
     owner = {"config": digest(config.plain()), "data": hash_json(contents)}
@@ -156,13 +167,32 @@ def assemble(
     )
 
 
-def check_parts(config: Config, trusted: Collection[str] | None = None) -> None:
-    """Raises UserError when something in `config` cannot be built; reads no data."""
+def check_parts(
+    config: Config, trusted: Collection[str] | None = None, memory: float = float("inf")
+) -> None:
+    """Raises UserError when something in `config` cannot be built; reads no data.
+
+    `memory` is that of the device in bytes: a model that cannot be trained in it is refused.
+    """
     import torch
 
     placeholders = components.kind_of("task", config.task, trusted).placeholders
     components.build_schedule(config)
-    with torch.device("meta"):
-        model = components.build_model(config, placeholders, trusted)
-        components.initialize_model(model, config)
-        components.build_optimizer(model, config)
+    try:
+        with torch.device("meta"):
+            model = components.build_model(config, placeholders, trusted)
+            parameters = sum(p.numel() for p in model.parameters())
+            tensors = [*model.parameters(), *model.buffers()]
+            if sum(t.numel() for t in tensors) * BYTES > memory:
+                raise UserError(
+                    f"the model has {parameters:.1e} parameters, too many for the "
+                    f"{memory / 2**30:.0f} GiB of memory here: lower the sizes in model."
+                )
+            components.initialize_model(model, config)
+            components.build_optimizer(model, config)
+    except (RuntimeError, TypeError) as error:
+        if "overflow" not in str(error).lower():
+            raise
+        raise UserError("the model is too large for any memory: lower the sizes in model.") from (
+            error
+        )

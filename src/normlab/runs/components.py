@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
+from normlab.errors import UserError
 from normlab.runs.arguments import CONF, check_arguments, keys_of, kind_of
 from normlab.runs.config import Config
 
@@ -122,7 +123,9 @@ def initialize_model(model: "Network", config: Config) -> None:
     arguments = check_arguments("init", initialize, config.init, given=["model"])
     with keys_of("init", arguments):
         shifted = initialize(model, **arguments)
-    if config.init_mean:
+    if config.init_mean and not shifted:  # the unshifted arm of Figure 4
+        log.warning("Initial mean %g shifts no weights: init.apply_to is empty.", config.init_mean)
+    elif config.init_mean:
         log.info("Initial mean %g in %d weight matrices.", config.init_mean, len(shifted))
     norms.reparameterise(model)
 
@@ -137,7 +140,6 @@ def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimize
 
 def build_schedule(config: Config) -> "Schedule":
     """Returns the learning rate of `config`, and what changes with it."""
-    from normlab.errors import UserError
     from normlab.training import schedules
 
     kinds: dict[str, Callable] = {
@@ -147,7 +149,7 @@ def build_schedule(config: Config) -> "Schedule":
     }
     arguments = dict(config.schedule)
     name = arguments.pop("name", None)
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         known = " or ".join([", ".join([*kinds][:-1]), [*kinds][-1]])
         raise UserError(f"schedule.name={name} is unknown: use {known}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])

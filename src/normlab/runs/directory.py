@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -12,10 +11,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from normlab.errors import UserError
-from normlab.files import write_json, write_text
+from normlab.files import hash_file, read_sealed, write_sealed, write_text
 from normlab.runs.identity import differences, limits, within
 
 ENDED = ("completed", "diverged")
+OUTPUTS = ("hypotheses", "references")  # what a test leaves behind
 
 
 class RunDirectory:
@@ -40,12 +40,25 @@ class RunDirectory:
         return {str(key): value for key, value in found.items()}
 
     def stored_summary(self) -> dict[str, Any] | None:
-        """Returns the summary of the run that is here; a torn one counts as none."""
+        """Returns the summary of the run that is here; a damaged one counts as none."""
         try:
-            found = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_sealed(self.summary)
+        except UserError:
             return None
-        return found if isinstance(found, dict) and "status" in found else None
+        return found if "status" in found else None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes the summary, with hashes of the other files that tables and figures are made of.
+
+        A run that has not ended has none of them: they are still being written.
+        """
+        files: dict[str, str] = {}
+        if summary["status"] in ENDED:
+            paths = [self.metrics, self.config]
+            for kind in OUTPUTS:
+                paths += sorted((self.path / kind).glob("*.txt"))
+            files = {str(path.relative_to(self.path)): hash_file(path) for path in paths}
+        write_sealed(self.summary, {**summary, "files": files})
 
     def has_progress(self) -> bool:
         """Returns whether there is something to lose: a checkpoint or a result."""
@@ -88,12 +101,12 @@ class RunDirectory:
         write_text(self.overrides, OmegaConf.to_yaml(overrides))
 
     def stored_data(self) -> dict[str, Any] | None:
-        """Returns what `check_data` stored, None when it is missing or torn."""
+        """Returns what `check_data` stored, None when it is missing or damaged."""
         try:
-            found = json.loads(self.data.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_sealed(self.data)
+        except UserError:
             return None
-        return found if isinstance(found, dict) and "contents" in found else None
+        return found if {"contents", "model_arguments"} <= found.keys() else None
 
     def check_data(self, contents: Mapping[str, Any], model_arguments: Mapping[str, Any]) -> None:
         """Stores what the data hold, and what follows from them for the model.
@@ -107,7 +120,7 @@ class RunDirectory:
                 f"the data have changed since the run in {self.path} began "
                 f"({', '.join(other)}): restore them, or choose another hydra.run.dir."
             )
-        write_json(self.data, {"contents": contents, "model_arguments": model_arguments})
+        write_sealed(self.data, {"contents": contents, "model_arguments": model_arguments})
 
 
 @contextlib.contextmanager

@@ -50,6 +50,15 @@ def device_of(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def memory_of(device: "torch.device") -> float:
+    """Returns the memory of `device` in bytes."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def device_name(device: "torch.device") -> str:
     """Returns the device as a reader would name it: the GPU's model, or the CPU and its threads."""
     import torch

@@ -7,9 +7,10 @@ answered in about a second.
 import errno
 import logging
 import math
+import re
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from normlab import registration
 from normlab.errors import UserError
-from normlab.files import write_json
+from normlab.files import FULL
 from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 INTERRUPTED = 130  # the exit code a shell gives for Ctrl-C
 
@@ -48,6 +48,7 @@ def main(cfg: DictConfig) -> None:
     raised, so that Hydra marks the job as failed and the others run. Divergence is a result.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    logging.raiseExceptions = False  # a full disk is said once, not at each line of the log
     try:
         summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
     except UserError as error:
@@ -79,7 +80,9 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
                 return _run(cfg, directory, overrides, lead)
     except OSError as error:
         if error.errno in FULL:
-            raise UserError(f"no disk space left while writing to {run_dir}: free some.") from error
+            raise UserError(
+                f"no disk space left while writing to {run_dir} ({error.strerror}): free some."
+            ) from error
         if error.errno in FORBIDDEN:
             raise UserError(f"cannot write to {run_dir} ({error.strerror}).") from error
         raise
@@ -112,7 +115,7 @@ def _run(
         config = check(cfg)
     except UserError as error:
         if not directory.has_progress():
-            write_json(directory.summary, {"status": "failed", "error": f"UserError: {error}"})
+            directory.write_summary({"status": "failed", "error": f"UserError: {error}"})
         raise
     plain = config.plain()
     directory.claim(plain)
@@ -126,9 +129,10 @@ def _run(
     summary = _head(config)
     try:
         # What stands here until the end is true also of a process that is killed.
-        write_json(directory.summary, summary | {"status": "interrupted"})
+        directory.write_summary(summary | {"status": "interrupted"})
         lead({"run_dir": str(directory.path)})
-        _train_and_test(config, directory, summary)
+        with _memory_in_words():
+            _train_and_test(config, directory, summary)
     except BaseException as error:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
@@ -139,8 +143,23 @@ def _run(
             log.exception("The run failed.")
         raise
     finally:
-        write_json(directory.summary, summary)
+        directory.write_summary(summary)
     return summary
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """Turns torch's ways to say that there is no memory left into a sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and not re.search("out of memory|t allocate", text):
+            raise
+        raise UserError(
+            "there is not enough memory: lower data.batch_tokens (trainer.accumulate can make up "
+            "for it) or the sizes in model."
+        ) from error
 
 
 def _head(config: Config) -> dict[str, Any]:
@@ -166,7 +185,10 @@ def _registration(config: Config) -> dict[str, str] | None:
     name = config.names.experiment
     if name is None:
         return None
-    return {"experiment": name, "sha256": registration.digest(Path("experiments"), name)}
+    try:
+        return {"experiment": name, "sha256": registration.digest(Path("experiments"), name)}
+    except UserError as error:
+        raise UserError(f"names.experiment={name!r}: {error}") from error
 
 
 def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, Any]) -> None:
@@ -186,20 +208,17 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
     from normlab.training.console import Console
     from normlab.training.loop import Trainer
     from normlab.training.signals import interrupts
-    from normlab.training.tracking import Tracker, keep_lines
+    from normlab.training.tracking import Tracker
 
     checkpoints = parts.checkpoints
     state = checkpoints.newest_state()
-    if state is not None:
-        checkpoints.check_best(state["progress"]["best_step"])
     rank = distributed.rank()
-    if rank == 0:
-        keep_lines(directory.metrics, 0 if state is None else state["lines"])
+    path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
         distributed.losses_said(),
         interrupts(together=distributed.world_size() > 1) as interrupted,
         _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
-        Tracker(directory.metrics if rank == 0 else None, dashboard) as tracker,
+        Tracker(path, dashboard, lines) as tracker,
         Console(config.trainer.max_steps, task.metric.key, silent=rank > 0) as console,
     ):
         trainer = Trainer(

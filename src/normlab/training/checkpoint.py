@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, verified when read, and found again after a crash."""
 
-import errno
 import hashlib
 import io
 import logging
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from normlab import distributed
 from normlab.errors import UserError
-from normlab.files import sync_directory, write_bytes
+from normlab.files import FULL, sync_directory, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +22,14 @@ class Checkpoints:
     """The `checkpoints/` folder of one run.
 
     `last.pt` is the newest full training state, `step_<n>.pt` are those of the last `keep` regular
-    intervals, `best.pt` and `average.pt` hold weights only. All are dicts with the weights under
-    `model`, readable with `torch.load(..., weights_only=True)`; `sha256` is the hash of all the
-    rest, and `owner` says whose they are (config, data): a checkpoint of another owner is refused.
+    intervals, `best.pt` and `average.pt` hold weights only. A state knows which step had the best
+    weights so far, and these are there as `best_<n>.pt`, of which `best.pt` is the newest: a run
+    that goes on from the state has them, also when a better evaluation came between the state and
+    the crash.
+
+    All are dicts with the weights under `model`, readable with `torch.load(...,
+    weights_only=True)`; `sha256` is the hash of all the rest, and `owner` says whose they are
+    (config, data): a checkpoint of another owner is refused.
     """
 
     def __init__(self, folder: Path, keep: int = 2, owner: Mapping[str, str] | None = None):
@@ -35,20 +39,27 @@ class Checkpoints:
         """Writes the training state of `step`; a `regular` one is kept beside the newest.
 
         Only regular ones count for the average: it must not depend on when a run was interrupted.
+        `state["best"]` is the step of the best weights so far, None where there are none.
         """
         if distributed.rank():
             return
-        if not regular:
+        if regular:
+            self._also(self._write(f"step_{step:08d}", state), "last")
+            for old in self.regular()[: -self.keep]:
+                old.unlink()
+        else:
             self._write("last", state)
-            return
-        path = self._write(f"step_{step:08d}", state)
-        link = self.folder / "last.pt.tmp"
-        link.unlink(missing_ok=True)
-        os.link(path, link)  # a second name, not a second copy
-        os.replace(link, self.folder / "last.pt")
-        for old in self.regular()[: -self.keep]:
-            old.unlink()
+        oldest = min([step, *map(_step, self.regular())])
+        for old in [path for path in self._bests() if _step(path) <= oldest][:-1]:
+            old.unlink()  # no state that is kept would go back to it
         sync_directory(self.folder)
+
+    def save_best(self, step: int, model: dict[str, Tensor], value: float) -> None:
+        """Writes the best weights so far; those that the last state knows of stay beside them."""
+        if distributed.rank() == 0:
+            content = {"model": model, "step": step, "value": value}
+            self._also(self._write(f"best_{step:08d}", content), "best")
+            sync_directory(self.folder)
 
     def save_weights(self, name: str, model: dict[str, Tensor], **values: Any) -> None:
         """Writes `<name>.pt`: the weights under `model`, and plain `values` beside them."""
@@ -62,18 +73,23 @@ class Checkpoints:
     def newest_state(self) -> dict[str, Any] | None:
         """Returns the newest intact training state, or None for a fresh run.
 
-        A file that cannot be read (a crashed machine, a full disk) is reported and passed over.
-        Raises UserError when there are states and none is intact.
+        A file that cannot be read (a crashed machine, a full disk) is reported and passed over, and
+        so is a state whose best weights cannot. `best.pt` then holds those of the state. Raises
+        UserError when there are states and none can be used.
         """
         paths = [p for p in (self.folder / "last.pt",) if p.exists()] + self.regular()[::-1]
+        reason = ""
         for path in paths:
             try:
-                return self.read(path.stem)
+                state = self.read(path.stem)
+                self._restore_best(state.get("best"))
+                return state
             except UserError as error:
                 log.warning("%s Falling back to the checkpoint before it.", error)
+                reason = str(error).rstrip(".")
         if paths:
             raise UserError(
-                f"none of the {len(paths)} checkpoints in {self.folder} can be used: "
+                f"none of the {len(paths)} checkpoints in {self.folder} can be used ({reason}): "
                 "delete the folder to start the run again."
             )
         return None
@@ -89,26 +105,6 @@ class Checkpoints:
                 "differ from this directory's."
             )
         return content
-
-    def check_best(self, step: int) -> None:
-        """Raises UserError unless best.pt holds the weights of `step` (0: none yet) or later ones.
-
-        Later ones are there when the process died between the two writes; training repeats them.
-        """
-        if not step:
-            return
-        try:
-            found = self.read("best")["step"]
-        except UserError as error:
-            raise UserError(
-                f"{error} The best weights so far are lost with it: restore the file, or delete "
-                f"{self.folder} to start the run again."
-            ) from error
-        if found < step:
-            raise UserError(
-                f"{self.folder / 'best.pt'} holds the weights of step {found}, but the best so far "
-                f"were those of step {step}: restore the file, or delete {self.folder}."
-            )
 
     def average(self, count: int, last: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         """Returns the mean of the `count` newest weights, and of how many it is the mean.
@@ -130,6 +126,29 @@ class Checkpoints:
         }
         return mean, len(weights)
 
+    def _bests(self) -> list[Path]:
+        return sorted(self.folder.glob("best_*.pt"))
+
+    def _restore_best(self, step: int | None) -> None:
+        """Makes `best.pt` the weights of `step`, and forgets those of later steps."""
+        if step is not None:
+            path = self.folder / f"best_{step:08d}.pt"
+            self.read(path.stem)
+        if distributed.rank():
+            return
+        if step is not None:
+            self._also(path, "best")
+        for later in self._bests():
+            if step is None or _step(later) > step:
+                later.unlink()
+
+    def _also(self, path: Path, name: str) -> None:
+        """Gives a checkpoint a second name, without a second copy."""
+        link = self.folder / f"{name}.pt.tmp"
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, self.folder / f"{name}.pt")
+
     def _write(self, name: str, content: dict[str, Any]) -> Path:
         path = self.folder / f"{name}.pt"
         content = {**content, "owner": self.owner}
@@ -138,7 +157,7 @@ class Checkpoints:
         try:
             write_bytes(path, buffer.getbuffer())
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 size = buffer.getbuffer().nbytes / 2**20
                 raise UserError(
                     f"no disk space for checkpoint {path} ({size:.0f} MiB): free some and start "
@@ -186,6 +205,10 @@ def _feed(into: Any, value: Any) -> None:
         into.update(b"]")
     else:
         into.update(f"{value!r};".encode())
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
 
 
 def _same_file(a: Path, b: Path) -> bool:

@@ -16,6 +16,7 @@ class Window:
 
     def __init__(self, size: int, device: torch.device, state: Mapping[str, Any]):
         self.size, self.device = size, device
+        self.sums: Tensor  # a row per step; the last column is the gradient norm
         self.names: list[str] = []
         self.counts: dict[str, int] = {}
         self.clear()
@@ -38,6 +39,8 @@ class Window:
         if not self.count:
             self.names, self.counts = list(sums), dict.fromkeys(sums, 0)
             self._allocate()
+        if self.count == len(self.sums):  # rows as they are needed: the window may be huge
+            self.sums = torch.cat((self.sums, torch.zeros_like(self.sums)))
         self.sums[self.count] = torch.stack([*(total for total, _ in sums.values()), grad_norm])
         for name, (_, count) in sums.items():
             self.counts[name] += count
@@ -85,8 +88,8 @@ class Window:
         return {name: sum(counts[name] for counts in everybody) for name in self.names}
 
     def _allocate(self) -> None:
-        # One row per step; the last column is the gradient norm.
-        self.sums = torch.zeros(self.size, len(self.names) + 1, device=self.device)
+        rows = max(self.count, min(self.size, 1024))
+        self.sums = torch.zeros(rows, len(self.names) + 1, device=self.device)
 
 
 class Clock:

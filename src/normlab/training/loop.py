@@ -81,7 +81,7 @@ class Trainer:
             if progress.evaluation_due:
                 progress.status = "interrupted"
                 return progress
-            self._save(regular=progress.step % settings.checkpoint_every == 0)
+            self._save(interrupts, regular=progress.step % settings.checkpoint_every == 0)
         # What clocks and signals decide has to be one decision of all processes.
         last = distributed.from_first(limit_reached(settings, progress))
         while progress.status == "running" and not last:
@@ -135,7 +135,7 @@ class Trainer:
                 (stop,) = distributed.any_of(interrupts.requested)
             # save
             if to_save or last or stop:
-                self._save(regular=to_save)
+                self._save(interrupts, regular=to_save)
             if stop and (not last or progress.evaluation_due):
                 progress.status = "interrupted"
         if progress.status == "running":
@@ -167,23 +167,23 @@ class Trainer:
         if progress.best is None or self.metric.better(value, progress.best):
             progress.best, progress.best_step = value, progress.step
             progress.evaluations_since_best = 0
-            self.checkpoints.save_weights(
-                "best", self.model.state_dict(), step=progress.step, value=value
-            )
+            self.checkpoints.save_best(progress.step, self.model.state_dict(), value)
         else:
             progress.evaluations_since_best += 1
         self.show(progress, metrics)
 
-    def _save(self, *, regular: bool) -> None:
+    def _save(self, interrupts: Interrupts, *, regular: bool) -> None:
         """Writes everything that the rest of the run depends on."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": self.progress.state(self.window.state()),
-            "lines": self.tracker.lines,
+            "best": None if self.progress.best is None else self.progress.best_step,
+            "metrics": self.tracker.text,
             "generators": distributed.gather(self._generators()),
         }
-        self.checkpoints.save_state(state, self.progress.step, regular=regular)
+        with interrupts.held():
+            self.checkpoints.save_state(state, self.progress.step, regular=regular)
 
     def _restore(self, state: Mapping[str, Any] | None) -> Progress:
         if state is None:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from normlab.types import Fraction, NonNegative
+from normlab.types import Epsilon, Fraction, NonNegative
 
 KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -16,7 +16,7 @@ def optimizer(
     *,
     name: Literal["adam", "adamw"],
     betas: tuple[Fraction, Fraction],
-    eps: NonNegative,
+    eps: Epsilon,
     weight_decay: NonNegative,
 ) -> torch.optim.Optimizer:
     """Returns the optimiser `name` over `parameters`; the loop sets its learning rate per step."""

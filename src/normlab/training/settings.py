@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from normlab.types import Count, Natural, Positive
+from normlab.types import Count, Few, Natural, Positive
 
 
 class TrainerSettings(BaseModel):
@@ -16,7 +16,7 @@ class TrainerSettings(BaseModel):
     max_epochs: Count | None
     max_minutes: Positive | None
     patience: Count | None
-    accumulate: Count
+    accumulate: Few
     clip: Positive | None
     log_every: Count
     eval_every: Count

@@ -22,15 +22,24 @@ class Interrupted(BaseException):
 class Interrupts:
     """Whether a signal has asked the run to stop; a later Ctrl-C ends the process at once.
 
-    One within two seconds does not: make and torchrun pass on what the terminal has sent already,
-    and it would meet the writing of the checkpoint.
+    One within two seconds does not: make and torchrun pass on what the terminal has sent already.
+    Nor does one while a checkpoint is written, however long that takes.
     """
 
     def __init__(self, together: bool = False) -> None:
         self.requested = False
         self._together = together
-        self._raise = False
+        self._raise = self._held = False
         self._since = 0.0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lets no Ctrl-C end the process inside: for what must be written to its end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -53,7 +62,9 @@ class Interrupts:
         if not self.requested:
             log.warning("%s: saving, then stopping.", signal.Signals(number).name)
             self.requested, self._since = True, time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() > self._since + PATIENCE:
+        elif (
+            number == signal.SIGINT and not self._held and time.monotonic() > self._since + PATIENCE
+        ):
             raise KeyboardInterrupt
         if self._raise:
             self._raise = False

@@ -23,19 +23,21 @@ class Dashboard(Protocol):
 
 
 class Tracker:
-    """Appends metrics to `metrics.jsonl` and mirrors them to a dashboard when there is one.
+    """Writes metrics to `metrics.jsonl` and mirrors them to a dashboard when there is one.
 
-    `lines` counts the records in the file: with it a checkpoint knows what it has seen. Of several
-    processes the first one writes; `path` None writes nothing.
+    The file begins with `text`, the lines that a checkpoint knows; whatever stood there is replaced
+    by them: what a killed run wrote after that checkpoint, and what a fault made of the rest.
+    `text` then grows with each line. Of several processes the first one writes; `path` None writes
+    nothing.
     """
 
-    def __init__(self, path: Path | None, dashboard: Dashboard | None = None):
-        self.path, self.dashboard = path, dashboard
+    def __init__(self, path: Path | None, dashboard: Dashboard | None = None, text: str = ""):
+        self.path, self.dashboard, self.text = path, dashboard, text
 
     def __enter__(self) -> Self:
-        path = self.path or Path(os.devnull)
-        self.lines = path.read_bytes().count(b"\n") if path.exists() else 0
-        self._file = open(path, "a", encoding="utf-8")
+        if self.path is not None:
+            write_text(self.path, self.text)
+        self._file = open(self.path or os.devnull, "a", encoding="utf-8")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -45,9 +47,10 @@ class Tracker:
         """Records `metrics` at `step` after `seconds` of training; a non-finite number as null."""
         line: dict[str, float | None] = {"step": step, "time": round(seconds, 4)}
         line |= {key: finite(value) for key, value in metrics.items()}
-        self._file.write(json.dumps(line) + "\n")
+        written = json.dumps(line) + "\n"
+        self._file.write(written)
         self._file.flush()
-        self.lines += 1
+        self.text += written
         if self.dashboard is not None:
             self.dashboard.log(step, {**metrics, "time": seconds})
 
@@ -55,13 +58,3 @@ class Tracker:
         """Passes the run's result on to the dashboard."""
         if self.dashboard is not None:
             self.dashboard.finish(summary)
-
-
-def keep_lines(path: Path, count: int) -> None:
-    """Drops what a killed run wrote to `path` beyond the `count` lines of its last checkpoint.
-
-    Lines go on where the checkpoint left off, so the file is the same as if nothing had happened.
-    """
-    if path.exists():
-        kept = path.read_text(encoding="utf-8").split("\n")[:count]
-        write_text(path, "".join(line + "\n" for line in kept))

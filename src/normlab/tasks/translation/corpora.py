@@ -185,8 +185,8 @@ def _find(folder: Path, name: str, language: str) -> Path:
         if file.is_file():
             return file
     raise UserError(
-        f"neither {plain} nor {zipped} exists: check dir, the names in train, dev "
-        "and test, and the languages src and tgt."
+        f"neither {plain} nor {zipped} exists: check data.dir, the names in data.train, data.dev "
+        "and data.test, and the languages data.src and data.tgt."
     )
 
 

@@ -27,7 +27,7 @@ from normlab.tasks.translation.encoding import encode_corpus
 from normlab.tasks.translation.objective import TranslationObjective
 from normlab.tasks.translation.scoring import score
 from normlab.tasks.translation.translator import one_line, translate
-from normlab.types import Count, Fraction, NonNegative
+from normlab.types import Count, Few, Fraction, Penalty
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class Translation(Task):
         pool: Count,
         label_smoothing: Fraction,
         hidden_stats: bool,
-        eval_beam: Count,
-        beam: Count,
-        length_penalty: NonNegative,
+        eval_beam: Few,
+        beam: Few,
+        length_penalty: Penalty,
     ):
         self.corpus = corpus
         self.encoded = encode_corpus(

@@ -55,7 +55,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception for every failure
         raise UserError(
-            f"cannot read the tokenizer {path} ({error}): delete it and start again."
+            f"cannot read the tokenizer {path} ({error}): it is damaged, restore it."
         ) from error
     tokenizer.encode_special_tokens = True  # the file format does not keep this flag
     return tokenizer

@@ -1,0 +1,31 @@
+"""Asks, before Hydra makes a run directory and a log in it, whether that is possible."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+
+class Writable(Callback):
+    """Ends the process with one sentence where Hydra would end it with a traceback."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks the directory of a single run."""
+        check(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Checks the directory of a sweep."""
+        check(Path(config.hydra.sweep.dir), "multirun.yaml")
+
+
+def check(folder: Path, name: str) -> None:
+    """Exits with code 2 and a sentence unless the file `name` can be written in `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / name, "a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        print(f"cannot write to {folder} ({error.strerror}): choose another.", file=sys.stderr)
+        sys.exit(2)
