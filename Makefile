@@ -1,17 +1,24 @@
-# make train [ARGS="norm=layernorm init.mean=0"], make test, make test-fast, make lint, make format
+# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test, make test-fast, make lint, make format
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
 
-.PHONY: train test test-fast lint format
+.PHONY: train contrast mutants test test-fast lint format
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
+
+contrast: .venv/installed
+	$(BIN)/python scripts/contrast.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+mutants: .venv/installed
+	$(BIN)/python -m pip install --quiet -e '.[mutants]'
+	$(BIN)/python scripts/mutants.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from normlab.place import quiet_arguments
+from normlab.ranks import quiet_arguments
 from normlab.runs import job, sweeps
 
 sweeps.register_resolvers(Path(__file__).parent / "conf")

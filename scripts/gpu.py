@@ -19,8 +19,8 @@ from typing import Any
 from normlab.errors import UserError
 from normlab.reports.records import ENDED, collect, records_folder, restore
 from normlab.runs.directory import RunDirectory
-from normlab.runs.slices import Command, Queue, pack, unpack
 from normlab.runs.sweeps import sweep_jobs
+from normlab.runs.time_slices import Command, Queue, pack, unpack
 
 STATE = Path("runs/gpu")
 

@@ -8,7 +8,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
-BASICS = ("errors", "types", "files")
+BASICS = ("errors", "types", "files", "ranks", "distributed")
+SHARED = (  # what several tasks stand on
+    "tasks.task",
+    "tasks.batching",
+    "tasks.cache",
+    "tasks.hub",
+    "tasks.words",
+    "tasks.translation.corpora",
+    "tasks.translation.grammar",
+)
 
 
 def imports(path):
@@ -28,16 +37,17 @@ RULES = {
     "errors.py": ((), HYDRA | {"torch"}),
     "types.py": ((), HYDRA | {"torch"}),
     "files.py": (("errors",), HYDRA | {"torch"}),
-    "place.py": (("errors",), HYDRA | {"torch"}),
-    "distributed.py": (("errors", "place"), HYDRA),
+    "ranks.py": (("errors",), HYDRA | {"torch"}),
+    "distributed.py": (("errors", "ranks"), HYDRA),
     "registration.py": (("errors",), HYDRA | {"torch"}),
     "norms": (("norms", "errors", "types"), HYDRA),
-    "models": (("models", "norms.base", "norms.gru", "errors", "types"), HYDRA),
+    "models": (("models", "norms.base", "norms.fused_gru", "errors", "types"), HYDRA),
     "tasks/task.py": (("distributed",), HYDRA),
     "tasks/translation": (
         (
             "tasks.translation",
             "tasks.task",
+            "tasks.hub",
             "models.seq2seq",
             "analysis.hidden",
             "distributed",
@@ -47,8 +57,19 @@ RULES = {
     ),
     "tasks/translation/search.py": ((), HYDRA | {"numpy", "tokenizers"}),
     "tasks/translation/scoring.py": ((), HYDRA | {"torch"}),
+    "tasks/batching.py": (("errors",), HYDRA | {"torch"}),
+    "tasks/cache.py": (("files",), HYDRA | {"torch"}),
+    "tasks/hub.py": (("errors",), HYDRA | {"torch"}),
+    "tasks/words.py": (("errors",), HYDRA | {"torch"}),
+    **{
+        f"tasks/{name}": (
+            (f"tasks.{name}", f"models.{model}", "models.network", *SHARED, *BASICS),
+            HYDRA | {"training"},
+        )
+        for name, model in (("images", "convpool"), ("retrieval", "order"), ("reading", "reader"))
+    },
     "training": (("training", "tasks.task", "distributed", *BASICS), HYDRA),
-    "analysis": (("analysis", "models.seq2seq", "errors"), HYDRA),
+    "analysis": (("analysis", "models", "norms", "errors"), HYDRA),
     # From the config to the reports all of ours may meet here, and nowhere else.
     "runs": (
         (
@@ -57,9 +78,10 @@ RULES = {
             "tasks",
             "models",
             "norms",
+            "analysis",
             "registration",
             "distributed",
-            "place",
+            "ranks",
             *BASICS,
         ),
         set(),
@@ -68,7 +90,7 @@ RULES = {
         ("benchmarks", "runs", "training", "tasks", "models", "norms", "reports", *BASICS),
         HYDRA,
     ),
-    "reports": (("reports", *BASICS, "registration"), HYDRA | {"torch"}),
+    "reports": (("reports", "errors", "files", "registration"), HYDRA | {"torch"}),
 }
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from normlab.errors import UserError
-from normlab.place import HINT, Place
+from normlab.ranks import HINT, Place
 
 # A process that is silent for longer ends the run.
 TIMEOUT = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", "60")))

@@ -11,7 +11,6 @@ from typing import Any
 
 from normlab.errors import UserError
 
-
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of an OSError: there is no space to write
 
 
@@ -103,7 +102,12 @@ def _jsonable(value: Any) -> Any:
 
 def hash_text(text: str) -> str:
     """Returns the SHA-256 of `text`."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hash_bytes(text.encode("utf-8"))
+
+
+def hash_bytes(content: Any) -> str:
+    """Returns the SHA-256 of what lies in memory: bytes, or an array in one piece."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def hash_file(path: Path) -> str:

@@ -98,7 +98,7 @@ def test_the_table_has_a_row_for_each_reading():
 def test_a_transformer_is_refused():
     model = Transformer(
         12, NoNorm, d_model=4, d_ff=4, heads=1, encoder_layers=1, decoder_layers=1, dropout=0.0,
-        attention_dropout=0.0, norm_placement="post", share_embeddings=True, max_positions=8,
+        attention_dropout=0.0, norm_placement="post", share_embeddings=True, max_length=8,
     )  # fmt: skip
     with pytest.raises(UserError, match="need a recurrent decoder, and Transformer has none"):
         hidden_statistics(model, batches(9), CPU)

@@ -7,7 +7,7 @@ import yaml
 
 from normlab.benchmarks.joeynmt import BASELINE, JoeyNMT, Normlab, training_times
 from normlab.errors import UserError
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.config import check
 
 # Its lines are those of JoeyNMT 2.3, dates left out.
@@ -32,7 +32,7 @@ def joey(tiny_config, tmp_path):
     python.write_text(FAKE)
     python.chmod(python.stat().st_mode | stat.S_IEXEC)
     config = check(tiny_config("norm=layernorm"))
-    task = build.build_task(config)
+    task = components.build_task(config)
     made = JoeyNMT(python, tmp_path / "joey", config, task.encoded)
     made.references = next(iter(task.corpus.test.values())).tgt
     return made

@@ -4,8 +4,8 @@ import hashlib
 import json
 import shutil
 import signal
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +162,9 @@ def sources(scene: Scene) -> Path:
 
 
 def _say_sources(overrides: Sequence[str]) -> None:
-    from faults.children import say
     from normlab.runs.build import build_task
+
+    from faults.children import say
     from normlab.runs.config import check
     from normlab.runs.sweeps import compose_job
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from normlab.errors import UserError
+from normlab.models.gru import GRU
 from normlab.models.initialization import initialize
-from normlab.models.rnnsearch import GRU, RNNSearch
+from normlab.models.rnnsearch import RNNSearch
 from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 
 VOCAB = 20

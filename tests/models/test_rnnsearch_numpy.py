@@ -111,7 +111,11 @@ class Numpy:
             s = self.gru("gru2", between, context)
             summed = sum(
                 self.n(f"{place}.norm", self.map(f"{place}.linear", x))
-                for place, x in (("from_embedding", y), ("from_state", s), ("from_context", context))
+                for place, x in (
+                    ("from_embedding", y),
+                    ("from_state", s),
+                    ("from_context", context),
+                )
             )
             rows.append(self.p["softmax_weight"] @ np.tanh(summed) + self.p["softmax_bias"])
         return np.array(rows)
@@ -119,7 +123,7 @@ class Numpy:
 
 @pytest.fixture(params=CASES)
 def both(request):
-    """Returns RNNSearch in fp64 with parameters drawn at random, and the equations with the same."""
+    """Returns RNNSearch in fp64 with random parameters, and the equations with the same."""
     factory, norm = CASES[request.param]
     model = RNNSearch(
         VOCAB, factory, d_embedding=D_EMBEDDING, d_hidden=D_HIDDEN, dropout=0.0,

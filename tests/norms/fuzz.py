@@ -14,7 +14,7 @@ from torch import Tensor
 
 from normlab.errors import UserError
 from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, functional
-from normlab.norms.kernels import build, meta
+from normlab.norms.kernels import cpu, shapes
 
 EPS = 1e-2  # large, so that rows of one value have no rounding errors to blow up
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -172,7 +172,7 @@ def operator(ops):
         mean = a.mean(-1, keepdim=True) if centre else a.new_zeros(())
         r = 1 / ((a - mean)[..., :k].square().mean(-1, keepdim=True) + EPS).sqrt()
         parts = [t.reshape(rows) for t in ((r, mean) if centre else (r,))]
-        statistics = torch.stack(parts).to(meta.accumulation_dtype(x))
+        statistics = torch.stack(parts).to(shapes.accumulation_dtype(x))
         given = {"dy": tensor(shape, dtype), "x": x, "gain": gain}
         given |= {"statistics": statistics if centre else statistics[0], "k": k}
         given |= {"centre": centre, "has_bias": random_.random() < 0.5}
@@ -265,7 +265,7 @@ def gru():
 def main(cases, seed):
     random_.seed(seed)
     torch.manual_seed(seed)
-    assert build.load() is None, build.load()
+    assert cpu.load() is None, cpu.load()
     kinds = {"layer": layer, "operator": lambda: operator(torch.ops.normlab), "gru": gru}
     counts = Counter()
     for case in range(cases):

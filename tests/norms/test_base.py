@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from normlab.errors import UserError
+from normlab.models.gru import GRU
 from normlab.models.initialization import initialize
-from normlab.models.rnnsearch import GRU, RNNSearch
+from normlab.models.rnnsearch import RNNSearch
 from normlab.models.transformer import Transformer
 from normlab.norms import (
     LayerNorm,

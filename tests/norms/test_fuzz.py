@@ -1,6 +1,6 @@
 """No call of a fused norm is undefined behaviour: it gives the composed norm's result or an error.
 
-kernels/build.py says how to run this under AddressSanitizer.
+kernels/cpu.py says how to run this under AddressSanitizer.
 """
 
 import json
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from normlab.norms.kernels import build
+from normlab.norms.kernels import cpu
 
 FUZZ = Path(__file__).with_name("fuzz.py")
 
 
-@pytest.mark.skipif(build.load() is not None, reason=f"no kernels: {build.load()}")
+@pytest.mark.skipif(cpu.load() is not None, reason=f"no kernels: {cpu.load()}")
 def test_random_calls_give_the_composed_result_or_a_clear_error():
     done = subprocess.run([sys.executable, FUZZ, "2400", "5"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

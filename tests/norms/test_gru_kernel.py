@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from normlab.models.rnnsearch import GRU
+from normlab.models.gru import GRU
 from normlab.norms import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
-from normlab.norms.kernels import build
+from normlab.norms.kernels import cpu
 
-pytestmark = pytest.mark.skipif(build.load() is not None, reason=f"no kernels: {build.load()}")
+pytestmark = pytest.mark.skipif(cpu.load() is not None, reason=f"no kernels: {cpu.load()}")
 
 CPU = torch.device("cpu")
 HOOKS = {  # name: what registers a hook, on the module or for all modules

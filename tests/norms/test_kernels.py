@@ -15,9 +15,9 @@ import torch
 from normlab.errors import UserError
 from normlab.norms import LayerNorm, PRMSNorm, RMSNorm, kernels
 from normlab.norms.functional import layer_norm, prms_norm
-from normlab.norms.kernels import build
+from normlab.norms.kernels import cpu
 
-cpp = pytest.mark.skipif(build.load() is not None, reason=f"no kernels: {build.load()}")
+cpp = pytest.mark.skipif(cpu.load() is not None, reason=f"no kernels: {cpu.load()}")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -222,7 +222,7 @@ def test_auto_takes_them_and_autocast_does_not_matter(kind):
 def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    problem = build.load.__wrapped__()
+    problem = cpu.load.__wrapped__()
     assert "no-such-compiler" in problem and "No fused norms here" in caplog.text
     monkeypatch.setattr(kernels, "problem", lambda device, dim=1: problem)
     assert RMSNorm(8)(torch.ones(2, 8)).shape == (2, 8)
@@ -322,26 +322,26 @@ def compiler(tmp_path, monkeypatch):
 
 
 def test_a_library_is_built_once_and_then_found(compiler):
-    path = build.library(compiler.path)
+    path = cpu.library(compiler.path)
     assert path.read_text() == "the kernels\n"
-    assert build.library(compiler.path) == path
+    assert cpu.library(compiler.path) == path
     assert compiler.linked() == 1
 
 
 @pytest.mark.parametrize("left", [b"", b"the ker", b"other bytes!", None])
 def test_a_damaged_library_is_built_again(compiler, left):
-    path = build.library(compiler.path)
+    path = cpu.library(compiler.path)
     if left is None:
         path.with_suffix(".sha256").unlink()
     else:
         path.write_bytes(left)
-    assert build.library(compiler.path) == path
+    assert cpu.library(compiler.path) == path
     assert path.read_text() == "the kernels\n"
     assert compiler.linked() == 2
 
 
 def test_of_processes_that_start_together_one_builds(compiler):
-    code = "import sys; from normlab.norms.kernels import build; print(build.library(sys.argv[1]))"
+    code = "import sys; from normlab.norms.kernels import cpu; print(cpu.library(sys.argv[1]))"
     command = [sys.executable, "-c", code, compiler.path]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     paths = {process.communicate()[0] for process in started}
@@ -349,18 +349,18 @@ def test_of_processes_that_start_together_one_builds(compiler):
 
 
 def test_without_a_compiler_a_library_of_these_sources_is_used_if_it_is_whole(compiler):
-    path = build.library(compiler.path)
-    assert build.library("no-such-compiler") == path
+    path = cpu.library(compiler.path)
+    assert cpu.library("no-such-compiler") == path
     path.write_bytes(b"cut short")
     with pytest.raises(FileNotFoundError, match="no-such-compiler"):
-        build.library("no-such-compiler")
+        cpu.library("no-such-compiler")
 
 
 def test_another_compiler_has_its_own_library(compiler, tmp_path):
     other = tmp_path / "other"
     other.write_text(COMPILER.replace("a compiler", "another compiler"))
     other.chmod(0o755)
-    assert build.library(str(other)) != build.library(compiler.path)
+    assert cpu.library(str(other)) != cpu.library(compiler.path)
 
 
 def test_a_compiler_error_is_reported_by_its_line(monkeypatch, tmp_path):
@@ -370,6 +370,6 @@ def test_a_compiler_error_is_reported_by_its_line(monkeypatch, tmp_path):
         raise subprocess.CalledProcessError(1, command, stderr="x\nnorms.cpp:1: error: no header\n")
 
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "_run", fail)
-    assert "error: no header" in build.load.__wrapped__()
+    monkeypatch.setattr(cpu, "_run", fail)
+    assert "error: no header" in cpu.load.__wrapped__()
     assert not list((tmp_path / "kernels").glob("*.so"))

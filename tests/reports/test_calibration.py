@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from normlab.registration import Hypothesis, Registration
-from normlab.reports.earlier import read_earlier
+from normlab.reports.exploratory import read_earlier
 from normlab.reports.power import paired_residuals
 from normlab.reports.statistics import estimate
 from normlab.reports.verdicts import judge

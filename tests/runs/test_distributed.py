@@ -157,7 +157,7 @@ def test_processes_that_read_other_data_are_refused(tmp_path):
         "        more = ['another line'] * (rank if name == 'train' else 0)\n"
         "        (own / f'{name}.{side}').write_text('\\n'.join(lines + more) + '\\n')\n"
         "from normlab import distributed\n"
-        "from normlab.place import place\n"
+        "from normlab.ranks import place\n"
         "from normlab.tasks.translation.corpora import text\n"
         "from normlab.tasks.translation.encoding import encode_corpus\n"
         "with distributed.joined(place()):\n"

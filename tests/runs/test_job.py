@@ -9,7 +9,7 @@ from processes import metrics_of, summary_of
 
 from normlab.errors import UserError
 from normlab.runs.arguments import kind_of
-from normlab.runs.build import build_task
+from normlab.runs.components import build_task
 from normlab.runs.config import check
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
@@ -215,12 +215,18 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("init.mean=1e300",), r"init\.mean must be <= 1e\+37, got 1e\+300"),
         (("init.mean=0.2", "init.apply_to=[]"), r"init\.mean=0\.2 shifts no weights: init\.apply"),
         (("init.apply_to=matrices",), r"init\.apply_to=matrices is wrong: it must be a list"),
-        (("model.d_model=2147483646",), r"too (many|large) for .* memory.*: lower the sizes in model"),
+        (
+            ("model.d_model=2147483646",),
+            r"too (many|large) for .* memory.*: lower the sizes in model",
+        ),
         (("model.encoder_layers=1000000",), r"model\.encoder_layers must be <= 1000"),
-        (("trainer.max_steps=true",), r"trainer\.max_steps=True is wrong: it must be a number, not"),
+        (
+            ("trainer.max_steps=true",),
+            r"trainer\.max_steps=True is wrong: it must be a number, not",
+        ),
         (("schedule.name=[a]",), r"schedule\.name=.* is unknown"),
         (("names.experiment=no",), r"names\.experiment=.no.: there is no experiment no"),
-        (("decoding.beam=\x27 \x27",), r"decoding\.beam=\x27 \x27 is wrong"),
+        (("decoding.beam=' '",), r"decoding\.beam=' ' is wrong"),
         (("trainer.threads=100000",), r"trainer\.threads=100000 is more than \d+, 8 per core"),
         (("data.train=0",), r"data\.train=0 sentence pairs are too few"),
         (("data.max_length=1",), r"data\.max_length=1 leaves no room"),
@@ -265,3 +271,48 @@ def test_a_target_is_imported_from_anywhere_unless_only_known_kinds_are_trusted(
     with pytest.raises(UserError, match=r"norm\._target_=fractions\.Fraction is none of normlab's"):
         kind_of("norm", node, trusted=[])
     assert kind_of("norm", node, trusted=["fractions.Fraction"])(1, 2) == 0.5
+
+
+def test_an_average_says_of_how_many_checkpoints_it_is(tiny_config, tmp_path, caplog):
+    """Five are asked for; the one at the end of training is all that there is."""
+    many = ("trainer.average=5", "trainer.keep=5", "trainer.checkpoint_every=100")
+    summary = run(tiny_config(*many), tmp_path / "r", [])
+    assert (summary["weights"], summary["averaged"]) == ("average", 1)
+    assert "Averaging 1 checkpoints, not 5" in caplog.text
+
+
+# --- W&B beside a run
+
+
+def test_wandb_that_cannot_start_does_not_end_the_run(tiny_config, tmp_path, monkeypatch, caplog):
+    import wandb
+
+    def refuse(**settings):
+        raise wandb.errors.CommError("api.wandb.ai cannot be reached")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    summary = run(tiny_config("logger=wandb", "trainer.max_steps=2"), tmp_path / "r", [])
+    assert summary["status"] == "completed"
+    assert "W&B cannot be used (api.wandb.ai cannot be reached): going on" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["nonsense", ""])
+def test_a_wandb_mode_that_does_not_exist_does_not_end_the_run(
+    tiny_config, tmp_path, monkeypatch, caplog, mode
+):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    summary = run(tiny_config("logger=wandb", "trainer.max_steps=2"), tmp_path / "r", [])
+    assert summary["status"] == "completed"
+    assert "W&B cannot be used" in caplog.text
+
+
+def test_a_wandb_folder_that_cannot_be_written_does_not_end_the_run(
+    tiny_config, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "wandb").write_text("in the way")
+    summary = run(tiny_config("logger=wandb", "trainer.max_steps=2"), tmp_path / "r", [])
+    assert summary["status"] == "completed"
+    assert "W&B cannot be used" in caplog.text

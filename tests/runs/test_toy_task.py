@@ -103,5 +103,5 @@ def test_it_is_loaded_back_when_its_kinds_are_trusted(run_dir):
         load_run(run_dir, trusted=KINDS[1:]).with_data()
     parts = load_run(run_dir, trusted=KINDS).with_data()
     assert parts.evaluate()["dev/error"] == pytest.approx(summary_of(run_dir)["best_dev"]["value"])
-    with pytest.raises(UserError, match="holds a run of task=toy: no translation"):
+    with pytest.raises(UserError, match="holds no translation model: task=toy"):
         load_translator(run_dir, trusted=KINDS)

@@ -8,7 +8,7 @@ import torch
 
 from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.errors import UserError
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.loaded import load_run, load_translator
 from normlab.tasks.translation.task import Translation
 
@@ -49,7 +49,7 @@ def benchmark(
 def first_test_sources(run_dir: Path) -> list[str]:
     """Returns the source sentences of the first test set of the run in `run_dir`."""
 
-    task = build.build_task(load_run(run_dir, device="cpu").config)
+    task = components.build_task(load_run(run_dir, device="cpu").config)
     if not isinstance(task, Translation):
         raise UserError(f"{run_dir} holds no translation model.")
     return list(next(iter(task.corpus.test.values())).src)

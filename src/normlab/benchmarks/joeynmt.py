@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from normlab.errors import UserError
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.config import Config, check
 from normlab.runs.loaded import load_translator
 from normlab.runs.sweeps import compose_job
@@ -241,7 +241,7 @@ def benchmark(
 ) -> dict[str, Any]:
     """Returns the records of training and decoding of both, and their losses and BLEU."""
     config = check(compose_job(conf, overrides))
-    task = build.build_task(config)
+    task = components.build_task(config)
     if not isinstance(task, Translation):
         raise UserError("JoeyNMT translates: leave task=translation.")
     corpus, encoded = task.corpus, task.encoded

@@ -17,9 +17,9 @@ from normlab import norms
 from normlab.benchmarks.norms import KINDS
 from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.errors import UserError
-from normlab.models.rnnsearch import GRU
+from normlab.models.gru import GRU
 from normlab.reports.experiments import read_experiment
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import Config, check
 from normlab.runs.sweeps import compose_job
@@ -66,7 +66,7 @@ class Steps:
         self.objective = task.objective(model.train())
         if config.trainer.compile:
             self.objective.compile()
-        self.optimizer = build.build_optimizer(model, config)
+        self.optimizer = components.build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.batches = itertools.cycle(batches)
         self.clip = config.trainer.clip
@@ -109,17 +109,17 @@ def workload(
     """
     config = check(compose_job(conf, [*overrides, "logger=none"]))
     check_parts(config)
-    task = build.build_task(config)
+    task = components.build_task(config)
     batches = [make().to(device) for make in task.batches(epoch=0)[:count]]
     if isinstance(chosen, bool):
-        model = build.build_model(config, task.model_arguments)
+        model = components.build_model(config, task.model_arguments)
         chosen = variants(chosen, recurrent=any(isinstance(m, GRU) for m in model.modules()))
     steps: dict[str, Steps] = {}
     for name, variant in chosen.items():
         config = check(compose_job(conf, [*overrides, "logger=none", *variant.overrides]))
         torch.manual_seed(config.seed)
-        model = build.build_model(config, task.model_arguments)
-        build.initialize_model(model, config)
+        model = components.build_model(config, task.model_arguments)
+        components.initialize_model(model, config)
         for module in model.modules():
             if isinstance(module, GRU):
                 module.one_kernel = variant.one_kernel

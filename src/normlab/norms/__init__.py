@@ -2,8 +2,15 @@
 
 from normlab.norms.base import Norm, NormFactory, implementation, reparameterise
 from normlab.norms.modules import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
+from normlab.norms.positions import BatchNorm, GroupNorm, InstanceNorm
+from normlab.norms.variants import CRMSNorm, DyT, Recentre, ScaleNorm
 
 __all__ = [
+    "BatchNorm",
+    "CRMSNorm",
+    "DyT",
+    "GroupNorm",
+    "InstanceNorm",
     "L2Norm",
     "LayerNorm",
     "NoNorm",
@@ -11,6 +18,8 @@ __all__ = [
     "NormFactory",
     "PRMSNorm",
     "RMSNorm",
+    "Recentre",
+    "ScaleNorm",
     "WeightNorm",
     "implementation",
     "reparameterise",

@@ -106,7 +106,8 @@ def position_wise(norm: NormFactory) -> NormFactory:
         if made.over_time:
             raise UserError(
                 f"{type(made).__name__} takes statistics over positions, and a decoder must not "
-                "see later ones: choose a norm of single positions."
+                "see later ones: choose a norm of single positions, in a Transformer for the "
+                "decoder alone (decoder_norm)."
             )
         return made
 

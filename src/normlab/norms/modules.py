@@ -164,7 +164,9 @@ class AffineNorm(Norm):
         y = y.permute([order.index(axis) for axis in range(x.dim())])
         along = [1] * x.dim()
         along[self.parameter_axis] = self.dim
-        weight, bias = (None if p is None else p.view(along) for p in (self.weight, self.bias))
+        weight, bias = (
+            None if p is None else p.expand(self.dim).view(along) for p in (self.weight, self.bias)
+        )
         return functional.affine(y, weight, bias).to(x.dtype)
 
 
@@ -289,14 +291,15 @@ class WeightNorm(NoNorm):
 
     @staticmethod
     def reparameterise(model: nn.Module) -> None:
-        """Replaces the weight of every nn.Linear in `model` by g and v; its value stays.
+        """Replaces the weight of every nn.Linear and nn.Conv2d in `model` by g and v.
 
-        These are all maps between layers, the attention score vector included. Embeddings, softmax
+        Its value stays. These are all maps between layers, the attention score vector included; of
+        a convolution, w is the filter of one output channel. Embeddings, translation's softmax
         matrices and biases stay as they are. In the state dict a `weight` then is
         `parametrizations.weight.original0` (g) and `original1` (v).
         """
         for module in model.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.utils.parametrizations.weight_norm(module)
 
     def implementation(self, device: torch.device) -> str:

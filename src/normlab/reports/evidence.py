@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normlab.registration import Arm, Registration
-from normlab.reports.earlier import arms_of, read_earlier
 from normlab.reports.experiments import Experiment
+from normlab.reports.exploratory import arms_of, read_earlier
 from normlab.reports.records import RunRecord, read_records
 from normlab.reports.samples import Values
 from normlab.reports.selection import Selection, select

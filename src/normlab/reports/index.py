@@ -1,5 +1,6 @@
 """results/README.md: a summary for everyone, then every claim with its verdict and evidence."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
 from normlab.reports.speed import judge_speed
 from normlab.reports.text import commit
-from normlab.reports.verdicts import NOT_RUN, SETTLED, Verdict
+from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, SETTLED, Verdict
 
 Row = tuple[str, str, str, str, str]  # verdict, evidence, protocol and registration, power, commit
 
@@ -26,7 +27,11 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
             if scale in experiment.registrations and not experiment.runs_of
         ]
         rows += [
-            (experiment.item, experiment.claims[key], _claim(key, experiment, reports))
+            (
+                experiment.item,
+                experiment.claims[key],
+                _analysed(key, experiment, results) or _claim(key, experiment, reports),
+            )
             for key in experiment.claims
         ]
         rows += [
@@ -97,6 +102,18 @@ def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row
         _power(report, key),
         (commit(report.selection.runs[0].summary["commit"]) if report.selection.runs else "-"),
     )
+
+
+def _analysed(key: str, experiment: Experiment, results: Path) -> Row | None:
+    """Returns the row of a claim that scripts/analyze.py decides by arithmetic, not by runs."""
+    path = results / experiment.name / "analysis.json"
+    claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.exists() else {}
+    if key not in claims:
+        return None
+    found = claims[key]
+    verdict = REPRODUCED if found["holds"] else CONTRADICTED
+    page = f"[analysis]({experiment.name}/{found['page']})"
+    return verdict, f"{found['evidence']} {page}", "analysis", "-", "-"
 
 
 def _evidence(report: Evidence, verdict: Verdict) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from normlab.errors import UserError
 from normlab.registration import Hypothesis, Registration
 from normlab.reports import statistics as s
-from normlab.reports.earlier import read_earlier
+from normlab.reports.exploratory import read_earlier
 from normlab.reports.records import RunRecord, read_records
 from normlab.reports.samples import Pairs, Sample
 from normlab.reports.selection import APART, flat

@@ -95,7 +95,8 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
     match problem["type"]:
         case "extra_forbidden":
             listed = f": {prefix.rstrip('.')} has {', '.join(known)}" if known else ""
-            return f"{key} is no key of the config{listed}."
+            unknown = prefix + ".".join(map(str, problem["loc"]))
+            return f"{unknown} is no key of the config{listed}."
         case "missing":
             return f"no value for {key}: give one, as in `{key}=...`."
         case "value_error":

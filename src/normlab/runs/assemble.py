@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.errors import UserError
 from normlab.files import hash_json
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.arguments import keys_of
 from normlab.runs.config import Config
 from normlab.runs.directory import RunDirectory
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from normlab.models.network import Network
     from normlab.tasks.task import Task
     from normlab.training.checkpoint import Checkpoints
+    from normlab.training.schedules import Schedule
 
 BYTES = 16  # of memory for each parameter in training: fp32, its gradient, Adam's two moments
 
@@ -47,7 +48,7 @@ class Parts:
     model: "Network"
     objective: "nn.Module"
     optimizer: "torch.optim.Optimizer"
-    learning_rate: Callable[[int], float]
+    schedule: "Schedule"
     checkpoints: "Checkpoints"
     contents: dict[str, Any]
 
@@ -136,15 +137,15 @@ def assemble(
     torch.use_deterministic_algorithms(config.trainer.deterministic)
     check_parts(config, trusted, memory_of(device))
 
-    task = build.build_task(config, trusted)
+    task = components.build_task(config, trusted)
     contents = task.contents()
     distributed.same_everywhere("data", contents)
     if distributed.rank() == 0:
         directory.check_data(contents, task.model_arguments)
         task.save(directory.path)
     torch.manual_seed(config.seed)
-    model = build.build_model(config, task.model_arguments, trusted)
-    build.initialize_model(model, config)
+    model = components.build_model(config, task.model_arguments, trusted)
+    components.initialize_model(model, config)
     model.to(device)
     if distributed.world_size() > 1:  # each process draws dropout masks of its own
         torch.manual_seed(hash((config.seed, distributed.rank())))
@@ -159,8 +160,8 @@ def assemble(
         task,
         model,
         objective,
-        build.build_optimizer(model, config),
-        build.learning_rate(config),
+        components.build_optimizer(model, config),
+        components.build_schedule(config),
         Checkpoints(directory.checkpoints, config.trainer.keep, owner),
         contents,
     )
@@ -175,11 +176,11 @@ def check_parts(
     """
     import torch
 
-    placeholders = build.kind_of("task", config.task, trusted).placeholders
-    build.learning_rate(config)
+    placeholders = components.kind_of("task", config.task, trusted).placeholders
+    components.build_schedule(config)
     try:
         with torch.device("meta"):
-            model = build.build_model(config, placeholders, trusted)
+            model = components.build_model(config, placeholders, trusted)
             parameters = sum(p.numel() for p in model.parameters())
             tensors = [*model.parameters(), *model.buffers()]
             if sum(t.numel() for t in tensors) * BYTES > memory:
@@ -187,8 +188,8 @@ def check_parts(
                     f"the model has {parameters:.1e} parameters, too many for the "
                     f"{memory / 2**30:.0f} GiB of memory here: lower the sizes in model."
                 )
-            build.initialize_model(model, config)
-            build.build_optimizer(model, config)
+            components.initialize_model(model, config)
+            components.build_optimizer(model, config)
     except (RuntimeError, TypeError) as error:
         if "overflow" not in str(error).lower():
             raise

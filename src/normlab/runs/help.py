@@ -31,8 +31,7 @@ def help_text(conf: Path) -> str:
     for group, purpose in GROUPS.items():
         lines += ["", f"  {group}: {purpose}"]
         for path in sorted((conf / group).glob("*.yaml")):
-            first = path.read_text(encoding="utf-8").split("\n")[0]
-            lines.append(f"    {path.stem:<20} {first.removeprefix('# ')}")
+            lines.append(f"    {path.stem:<20} {_purpose(path)}")
     lines += ["", "Fields (group.field=value), with the values of one option of each group:"]
     for group, default in _defaults(conf).items():
         lines += ["", f"  {group}={default}"]
@@ -48,6 +47,12 @@ def help_text(conf: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _purpose(path: Path) -> str:
+    """Returns the first comment of an option's file that is not for Hydra ("# @package ...")."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return next(line for line in lines if not line.startswith("# @")).removeprefix("# ")
 
 
 def _defaults(conf: Path) -> dict[str, str]:

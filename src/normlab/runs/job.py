@@ -6,6 +6,7 @@ answered in about a second.
 
 import errno
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from omegaconf import DictConfig
 from normlab import registration
 from normlab.errors import UserError
 from normlab.files import FULL
-from normlab.place import place
+from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
@@ -224,7 +225,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.model,
             parts.objective,
             parts.optimizer,
-            parts.learning_rate,
+            parts.schedule.learning_rate,
             partial(task.batches, rank=rank, world_size=distributed.world_size()),
             parts.evaluate,
             task.metric,
@@ -234,6 +235,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.device,
             parts.environment,
             console,
+            parts.schedule.beta1,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
@@ -251,7 +253,8 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    log.info("%s", _in_words(task, summary, directory.path))
+    for line in _in_words(task, summary, config, directory.path):
+        log.info("%s", line)
 
 
 def _result(task: "Task", progress: "Progress") -> dict[str, Any]:
@@ -268,10 +271,23 @@ def _result(task: "Task", progress: "Progress") -> dict[str, Any]:
             "metric": task.metric.key,
             "step": progress.best_step,
         },
+        "dev": progress.latest,
+        **_learned(task, progress),
         **({"diverged_at": progress.diverged_at} if diverged else {}),
         **speed(progress.segments),
         "segments": [public(segment) for segment in progress.segments],
     }
+
+
+def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
+    """Returns what guessing reaches, and whether the run ended at least a tenth below it."""
+    guess = task.guessing()
+    if guess is None:
+        return {"guessing": None, "learned": None}
+    key, value = guess
+    reached = progress.latest.get(key, math.inf)
+    learned = progress.status != "diverged" and reached < 0.9 * value
+    return {"guessing": {"metric": key, "value": value}, "learned": learned}
 
 
 def _dashboard(
@@ -296,15 +312,32 @@ def _dashboard(
     )
 
 
-def _in_words(task: "Task", summary: dict[str, Any], run_dir: Path) -> str:
-    """Returns the run's result as one line."""
+def _in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Path) -> list[str]:
+    """Returns the run's result in a few lines: what came out, against what, and what to try."""
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
     tests = ", ".join(shown(scores[task.result]) for scores in summary.get("test", {}).values())
-    return (
+    lines = [
         f"{summary['status']} after {summary['steps']} steps: best {task.metric.key} "
         f"{shown(summary['best_dev']['value'])}, test {task.result} {tests or '-'}, "
         f"{shown(summary['seconds_per_1k_steps'])} s per 1k steps; all in {run_dir}."
-    )
+    ]
+    if summary["learned"] is None:
+        return lines
+    key, guess = summary["guessing"]["metric"], summary["guessing"]["value"]
+    reached = summary["dev"].get(key)
+    what = "It learned" if summary["learned"] else "It has learned next to nothing"
+    found = "not finite" if reached is None else f"{reached:.2f}"
+    lines.append(f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f}.")
+    changes = {}
+    if config.init_mean:
+        changes[f"norm={config.names.norm} init.mean=0"] = "initial weights around 0"
+        if config.names.norm != "layernorm":
+            changes[f"norm=layernorm init.mean={config.init_mean:g}"] = "LayerNorm"
+    if not summary["learned"] and changes:
+        minutes = max(1, round(summary["training_seconds"] / 60))
+        lines.append(f"The contrast, some {minutes} min of training each:")
+        lines += [f"    python train.py {line}  # {what}" for line, what in changes.items()]
+    return lines

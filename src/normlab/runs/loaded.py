@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from normlab.errors import UserError
 from normlab.files import hash_json, hash_text
-from normlab.runs import build
+from normlab.runs import components
 from normlab.runs.assemble import Parts, assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory
@@ -64,7 +64,7 @@ def load_run(
         raise UserError(f"{directory.data} is missing or damaged: the run has not begun to train.")
     config = check(OmegaConf.create(plain))
     where = device_of(device)
-    model = build.build_model(config, data["model_arguments"], trusted)
+    model = components.build_model(config, data["model_arguments"], trusted)
     norms.reparameterise(model)
     owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
     weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]

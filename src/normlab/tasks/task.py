@@ -100,6 +100,13 @@ class Task(ABC):
         A run is resumed or loaded with these data only.
         """
 
+    def guessing(self) -> tuple[str, float] | None:
+        """Returns a dev metric (lower is better) and what guessing without a model reaches in it.
+
+        A run that ends near it has learned next to nothing. None: the task knows of no such thing.
+        """
+        return None
+
     def save(self, run_dir: Path) -> None:  # noqa: B027 - most tasks need nothing more
         """Stores in `run_dir` what later use of the model needs, as the subwords."""
 

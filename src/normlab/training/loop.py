@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from normlab import distributed
 from normlab.tasks.task import Batch, Metric, Sums
 from normlab.training.checkpoint import Checkpoints
-from normlab.training.progress import Progress, limit_reached
+from normlab.training.limits import limit_reached
+from normlab.training.log_window import Clock, Window
+from normlab.training.matrices import Matrices
+from normlab.training.progress import Progress
+from normlab.training.schedules import unchanged
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import Interrupted, Interrupts
 from normlab.training.tracking import Tracker
-from normlab.training.window import Clock, Window
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,8 @@ class Trainer:
     weights that are saved. `learning_rate(step)` counts from 1. `batches(epoch)` gives the epoch's
     batches as functions that make them, in a fixed order. `evaluate()` gives metrics, one of them
     `metric`. `show(progress, metrics)` is told of every line logged. `environment` is what the
-    summary says of this process.
+    summary says of this process. `beta1(step)` is Adam's first beta from that step on, None where
+    it does not change.
     """
 
     def __init__(
@@ -47,13 +51,15 @@ class Trainer:
         device: torch.device,
         environment: Mapping[str, Any],
         show: Callable[[Progress, dict[str, float]], None] = lambda progress, metrics: None,
+        beta1: Callable[[int], float | None] = unchanged,
     ):
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.learning_rate, self.batches, self.evaluate = learning_rate, batches, evaluate
         self.metric, self.settings, self.device = metric, settings, device
         self.tracker, self.checkpoints, self.show = tracker, checkpoints, show
-        self.environment = environment
+        self.environment, self.beta1 = environment, beta1
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.matrices = Matrices(model) if settings.per_matrix else None
         if distributed.world_size() > 1:
             self.objective = distributed.replicated(objective)
 
@@ -100,6 +106,8 @@ class Trainer:
                 lr,
                 clip=settings.clip,
                 precision=autocast(settings.precision, self.device),
+                beta1=self.beta1(progress.step),
+                matrices=self.matrices if progress.step % settings.log_every == 0 else None,
             )
             window.add(sums, grad_norm, sum(batch.items for batch in chosen))
 
@@ -138,7 +146,8 @@ class Trainer:
         window, progress = self.window, self.progress
         progress.add_window(window.count, window.items, window.seconds)
         metrics = {**window.means(), "train/lr": lr}
-        self.tracker.log(progress.step, progress.seconds, metrics)
+        matrices = {} if self.matrices is None else self.matrices.take()
+        self.tracker.log(progress.step, progress.seconds, metrics | matrices)
         self.show(progress, metrics)
         window.clear()
 
@@ -153,6 +162,7 @@ class Trainer:
             return
         progress.evaluation_due = False
         self.tracker.log(progress.step, progress.seconds + self.window.seconds, metrics)
+        progress.latest = metrics
         value = metrics[self.metric.key]
         if progress.best is None or self.metric.better(value, progress.best):
             progress.best, progress.best_step = value, progress.step
@@ -212,11 +222,14 @@ def update(
     *,
     clip: float | None,
     precision: AbstractContextManager,
+    beta1: float | None = None,
+    matrices: Matrices | None = None,
 ) -> tuple[Sums, Tensor]:
     """Does one optimiser step on `batches`; returns their sums and the gradient norm.
 
     The loss is divided once, by the number of items of all batches and processes together. The
-    gradient norm is the global L2 norm before clipping.
+    gradient norm is the global L2 norm before clipping. `beta1` replaces Adam's first beta;
+    `matrices` measures the step, if this one is to be.
     """
     # Processes average their gradients, and a sum is wanted.
     divisor = sum(batch.items for batch in batches) / distributed.world_size()
@@ -229,10 +242,16 @@ def update(
         for name, (value, count) in sums.items():
             before, counted = totals.get(name, (0.0, 0))
             totals[name] = (before + value.detach(), counted + count)
+    if matrices is not None:
+        matrices.before_step()
     grad_norm = nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
     for group in optimizer.param_groups:
         group["lr"] = lr
+        if beta1 is not None:
+            group["betas"] = (beta1, group["betas"][1])
     optimizer.step()
+    if matrices is not None:
+        matrices.after_step()
     optimizer.zero_grad(set_to_none=True)
     return totals, grad_norm
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from normlab.training.settings import TrainerSettings
-
 STALL = 3.0  # a window of steps that took this many times the median was held up from outside
 # Segments whose speeds may be joined: what else is the same for all segments of a run is its config
 ENVIRONMENT = ("norm_impl", "device", "threads", "torch", "world_size")
@@ -23,6 +21,7 @@ class Progress:
     best: float | None = None  # of the task's metric
     best_step: int = 0
     evaluations_since_best: int = 0
+    latest: dict[str, float] = field(default_factory=dict)  # metrics of the last evaluation
     evaluation_due: bool = False  # the evaluation after this step was cut short
     status: str = "running"
     diverged_at: int | None = None
@@ -41,19 +40,6 @@ class Progress:
     def state(self, window: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what restores this progress, with the state of the window."""
         return {**asdict(self), "status": "running", "window": window}
-
-
-def limit_reached(
-    settings: TrainerSettings, progress: Progress, running_seconds: float = 0.0
-) -> bool:
-    """Returns whether a limit on steps, epochs, minutes or patience ends the run here."""
-    minutes = (progress.seconds + running_seconds) / 60
-    return (
-        (settings.max_steps is not None and progress.step >= settings.max_steps)
-        or (settings.max_epochs is not None and progress.epoch >= settings.max_epochs)
-        or (settings.max_minutes is not None and minutes >= settings.max_minutes)
-        or (settings.patience is not None and progress.evaluations_since_best >= settings.patience)
-    )
 
 
 def speed(segments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class TrainerSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count | None
     deterministic: bool
+    per_matrix: bool = False  # with a default: runs stored before there was such a field are read
 
     @model_validator(mode="after")
     def _ends(self) -> "TrainerSettings":

@@ -63,9 +63,7 @@ class Interrupts:
             log.warning("%s: saving, then stopping.", signal.Signals(number).name)
             self.requested, self._since = True, time.monotonic()
         elif (
-            number == signal.SIGINT
-            and not self._held
-            and time.monotonic() > self._since + PATIENCE
+            number == signal.SIGINT and not self._held and time.monotonic() > self._since + PATIENCE
         ):
             raise KeyboardInterrupt
         if self._raise:

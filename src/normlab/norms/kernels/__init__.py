@@ -25,7 +25,7 @@ def _problem(device: str, dim: int) -> str | None:
         return f"there is no kernel for {device}"
     try:
         if device == "cpu":
-            from normlab.norms.kernels.build import load
+            from normlab.norms.kernels.cpu import load
 
             return load()
         from normlab.norms.kernels.gpu import MAX_WIDTH

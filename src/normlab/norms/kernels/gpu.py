@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from normlab.norms.kernels import meta
+from normlab.norms.kernels import shapes
 
 MAX_WIDTH = 16384  # a row lies in the registers of one program
 TILE = 4096  # inputs a program works on at a time, when rows are shorter than that
@@ -142,11 +142,11 @@ def _run_forward(
     k: int,
     centre: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    meta.check(x, gain, bias, k)
+    shapes.check(x, gain, bias, k)
     if residual is not None:
-        meta.check_tensor("residual", residual, x.shape, x, x.dtype)
+        shapes.check_tensor("residual", residual, x.shape, x, x.dtype)
     x = x.contiguous()
-    y, statistics = torch.empty_like(x), meta.statistics(x, centre)
+    y, statistics = torch.empty_like(x), shapes.statistics(x, centre)
     total = x if residual is None else torch.empty_like(x)
     n = x.shape[-1]
     rows, tile = x.numel() // n, _tile(n, backward=False)
@@ -209,12 +209,12 @@ def norm_backward(
     has_bias: bool,
 ) -> tuple[Tensor, Tensor]:
     """-> dx like x; the gradients of gain (n,), or of gain and bias (2, n)."""
-    meta.check(x, gain, None, k)
-    meta.check_tensor("dy", dy, x.shape, x, x.dtype)
+    shapes.check(x, gain, None, k)
+    shapes.check_tensor("dy", dy, x.shape, x, x.dtype)
     n = x.shape[-1]
     rows, tile = x.numel() // n, _tile(n, backward=True)
     shape = (2, rows) if centre else (rows,)
-    meta.check_tensor("statistics", statistics, shape, x, meta.accumulation_dtype(x))
+    shapes.check_tensor("statistics", statistics, shape, x, shapes.accumulation_dtype(x))
     dy, x, statistics = dy.contiguous(), x.contiguous(), statistics.contiguous()
     count = triton.cdiv(rows, tile["ROWS"])
     tiles = max(1, triton.cdiv(count, _programs(x.device)))
@@ -253,9 +253,9 @@ def _programs(device: torch.device) -> int:
     return PROGRAMS_PER_PROCESSOR * processors
 
 
-norm.register_fake(meta.norm)
-add_norm.register_fake(meta.add_norm)
-norm_backward.register_fake(meta.norm_backward)
+norm.register_fake(shapes.norm)
+add_norm.register_fake(shapes.add_norm)
+norm_backward.register_fake(shapes.norm_backward)
 
 
 def _save(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.tasks.hub import load_splits
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def text_pair(src_file: Path, tgt_file: Path) -> tuple[list[str], list[str]]:
 
     Raises UserError for a file that is missing, empty or not UTF-8, or different line counts.
     """
-    src_lines, tgt_lines = _read_lines(src_file), _read_lines(tgt_file)
+    src_lines, tgt_lines = read_lines(src_file), read_lines(tgt_file)
     if len(src_lines) != len(tgt_lines):
         raise UserError(
             f"{src_file} has {len(src_lines)} lines but {tgt_file} has {len(tgt_lines)}: "
@@ -139,7 +140,8 @@ def hub(
     if columns is None:
         raise UserError(f"format={format} is unknown: use translation or columns.")
     names = [train, dev, *test]
-    tables = _load_hub(path, config, revision, names)
+    instead = "use data=text with files of your own"
+    tables = load_splits(path, config, revision, names, instead)
 
     def bitext(name: str) -> Bitext:
         table = tables[name].flatten()  # {"translation": {"de": …}} -> "translation.de"
@@ -188,7 +190,8 @@ def _find(folder: Path, name: str, language: str) -> Path:
     )
 
 
-def _read_lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, plain or `.gz`; raises UserError for any other."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -206,36 +209,6 @@ def _read_lines(file: Path) -> list[str]:
     if lines[-1] == "":  # what follows the last line feed is no line
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
-
-
-def _load_hub(path: str, config: str | None, revision: str, names: Sequence[str]) -> dict:
-    """Return {split: datasets.Dataset}; whatever goes wrong ends in one line that says what to do.
-
-    Without network `datasets` takes the newest cached version, whatever `revision` asks for, so
-    a pin is compared with what was loaded.
-    """
-    import datasets  # takes a second, and only this function needs it
-
-    try:
-        tables = datasets.load_dataset(path, config, revision=revision, split=list(names))
-    except ConnectionError as error:
-        raise UserError(
-            f"{path} is not cached under {datasets.config.HF_DATASETS_CACHE} and the Hugging Face "
-            "hub cannot be reached: run once with network (or copy that directory here and set "
-            "HF_HOME), or use data=text with files of your own."
-        ) from error
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"cannot load splits {', '.join(names)} of {path} (config {config}, revision "
-            f"{revision}): {reason}; check path, config, revision and the splits."
-        ) from error
-    files = [file["filename"] for table in tables for file in table.cache_files]
-    log.info("read %s from %s", path, sorted({str(Path(file).parent) for file in files}))
-    pinned = len(revision) == 40 and not Path(path).is_dir()
-    if pinned and not all(revision in Path(file).parts for file in files):
-        log.warning("%s: the cache holds another revision than revision=%s", path, revision)
-    return dict(zip(names, tables, strict=True))
 
 
 def _one_line(sentence: str | None) -> str:

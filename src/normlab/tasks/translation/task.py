@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 
 from normlab.analysis.hidden import check, hidden_statistics
@@ -101,7 +102,7 @@ class Translation(Task):
     def evaluate(self, objective: TranslationObjective, device: torch.device) -> dict[str, float]:
         """Returns dev loss and NLL in nats per token, BLEU and chrF, and `hidden/*` if wanted."""
         dev = self.encoded.dev
-        losses = mean_losses(objective, self._eval_batches(dev), device)
+        losses = mean_losses(objective, self.dev_batches(), device)
         scores = score(self._translate(objective, dev, self.eval_beam, device), self.corpus.dev.tgt)
         metrics = {f"dev/{name}": value for name, value in losses.items()}
         metrics |= {"dev/bleu": scores["bleu"], "dev/chrf": scores["chrf"]}
@@ -111,7 +112,7 @@ class Translation(Task):
 
     def hidden_statistics(self, model: Seq2Seq, device: torch.device) -> dict[str, float]:
         """Returns Table 5's statistics on the dev set, keys as in metrics.jsonl."""
-        return hidden_statistics(model, self._eval_batches(self.encoded.dev), device)
+        return hidden_statistics(model, self.dev_batches(), device)
 
     @property
     def test_sets(self) -> list[str]:
@@ -138,6 +139,13 @@ class Translation(Task):
         """Returns hashes and numbers of sentences, those dropped or cut, and the subwords' hash."""
         return self.encoded.contents
 
+    def guessing(self) -> tuple[str, float]:
+        """Returns the dev NLL of guessing each subword by its frequency in training."""
+        size = self.tokenizer.get_vocab_size()
+        counts = np.bincount(self.encoded.train.tgt_ids, minlength=size) + 1.0  # none impossible
+        log_p = np.log(counts / counts.sum())
+        return "dev/nll", float(-log_p[self.encoded.dev.tgt_ids].mean())
+
     def save(self, run_dir: Path) -> None:
         """Stores the subwords."""
         write_text(run_dir / "tokenizer.json", self.tokenizer.to_str())
@@ -155,6 +163,8 @@ class Translation(Task):
             device=device,
         )
 
-    def _eval_batches(self, data: EncodedBitext) -> list[Callable[[], Batch]]:
+    def dev_batches(self) -> list[Callable[[], Batch]]:
+        """Returns the batches of the dev set, as functions that make them."""
+        data = self.encoded.dev
         order = eval_batches(data.src_lengths, data.tgt_lengths, batch_tokens=self.batch_tokens)
         return [partial(collate, data, indices) for indices in order]

@@ -9,7 +9,7 @@ import pytest
 from tiny import TINY
 
 from normlab.errors import UserError
-from normlab.runs.slices import Command, Queue, pack, unpack
+from normlab.runs.time_slices import Command, Queue, pack, unpack
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,18 +4,23 @@ import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
 
 from normlab.errors import UserError
-from normlab.runs.arguments import check_arguments, keys_of, kind_of
-from normlab.runs.config import Config, Node
+from normlab.runs.arguments import CONF, check_arguments, keys_of, kind_of
+from normlab.runs.config import Config
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from normlab.models.network import Network
+    from normlab.norms import Norm, NormFactory
     from normlab.tasks.task import Task
+    from normlab.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +55,63 @@ def build_model(
     config: Config, given: Mapping[str, Any], trusted: Collection[str] | None = None
 ) -> "Network":
     """Returns the model of `config` with its norm, not yet initialised; `given` is the task's."""
-    norm_kind = kind_of("norm", config.norm, trusted)
-    norm = check_arguments("norm", norm_kind, _arguments(config.norm), given=FROM_MODEL)
     kind = kind_of("model", config.model, trusted)
-    model = check_arguments("model", kind, _arguments(config.model), given=["norm", *given])
-    with keys_of("norm", norm), keys_of("model", model):
-        return kind(norm=partial(norm_kind, **norm), **given, **model)
+    arguments = _arguments(config.model)
+    nodes = {"norm": config.norm} | {
+        name: arguments.pop(name) for name in norms_of(kind) if name in arguments
+    }
+    norms = {
+        name: None if node is None else build_norm(name, node, trusted)
+        for name, node in nodes.items()
+    }
+    checked = check_arguments("model", kind, arguments, given=[*norms_of(kind), "norm", *given])
+    with keys_of("model", arguments | nodes):
+        return kind(**norms, **given, **checked)
+
+
+def norms_of(kind: Callable) -> list[str]:
+    """Returns the names of a model's arguments that are norms besides `norm` itself."""
+    from normlab.norms import NormFactory
+
+    parameters = inspect.signature(kind, eval_str=True).parameters.items()
+    return [name for name, parameter in parameters if NormFactory in get_args(parameter.annotation)]
+
+
+def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> "NormFactory":
+    """Returns the norm that the config describes as `norm` or as `model.<name>`."""
+
+    group = "norm" if name == "norm" else f"model.{name}"
+    if not isinstance(node, Mapping):
+        raise UserError(
+            f"{group}={node} is wrong: choose an option of conf/norm, as in `norm@{group}=rmsnorm`."
+        )
+    kind = kind_of("norm", node, trusted)
+    arguments = check_arguments(group, kind, _arguments(node), given=FROM_MODEL)
+
+    def norm(dim: int, /, **layout: Any) -> "Norm":
+        with keys_of(group, arguments):
+            return kind(dim, **layout, **arguments)
+
+    return norm
+
+
+def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
+    """Returns every norm of conf/norm by name; `changes` (eps=0.0) go to those that know them.
+
+    Options that only set fields of another one are left out.
+    """
+    nodes = {path.stem: _stored(path) for path in sorted((CONF / "norm").glob("*.yaml"))}
+    return {name: stock_norm(name, **changes) for name in nodes if "_target_" in nodes[name]}
+
+
+def stock_norm(name: str, **changes: Any) -> "NormFactory":
+    """Returns the norm `name` of conf/norm, with `changes` to the fields that it has."""
+    node = _stored(CONF / "norm" / f"{name}.yaml")
+    return build_norm("norm", node | {key: changes[key] for key in changes if key in node})
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def initialize_model(model: "Network", config: Config) -> None:
@@ -84,18 +140,27 @@ def build_optimizer(model: "nn.Module", config: Config) -> "torch.optim.Optimize
     return optimizer(model.parameters(), **arguments)
 
 
-def learning_rate(config: Config) -> Callable[[int], float]:
-    """Returns the learning rate of `config` as a function of the step, counted from 1."""
+def build_schedule(config: Config) -> "Schedule":
+    """Returns the learning rate of `config`, and what changes with it."""
     from normlab.training import schedules
 
-    kinds = {kind.__name__: kind for kind in (schedules.inverse_sqrt, schedules.constant)}
+    kinds: dict[str, Callable] = {
+        "inverse_sqrt": schedules.inverse_sqrt,
+        "constant": schedules.constant,
+        "linear_decay": schedules.LinearDecay,
+    }
     arguments = dict(config.schedule)
     name = arguments.pop("name", None)
     if not isinstance(name, str) or name not in kinds:
-        raise UserError(f"schedule.name={name} is unknown: use {' or '.join(kinds)}.")
+        known = " or ".join([", ".join([*kinds][:-1]), [*kinds][-1]])
+        raise UserError(f"schedule.name={name} is unknown: use {known}.")
     checked = check_arguments("schedule", kinds[name], arguments, given=["step"])
-    return partial(kinds[name], **checked)
+    if name == "linear_decay":
+        with keys_of("schedule", checked):
+            decay = schedules.LinearDecay(**checked)
+        return schedules.Schedule(decay, decay.beta1)
+    return schedules.Schedule(partial(kinds[name], **checked))
 
 
-def _arguments(node: Node) -> dict[str, Any]:
+def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "_target_"}

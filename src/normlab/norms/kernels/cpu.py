@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from normlab.norms.kernels import meta
+from normlab.norms.kernels import shapes
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _load(compiler: str) -> str | None:
         lines = [line for line in problem.stderr.split("\n") if "error" in line]
         return f"{compiler}: {lines[0] if lines else problem}"
     for name in ("norm", "add_norm", "norm_backward", "gru", "gru_backward"):
-        torch.library.register_fake(f"normlab::{name}", getattr(meta, name))
+        torch.library.register_fake(f"normlab::{name}", getattr(shapes, name))
     return None
 
 

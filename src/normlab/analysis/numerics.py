@@ -1,0 +1,98 @@
+"""How many digits a norm loses as its inputs' mean grows against their spread.
+
+Inputs are offset + N(0, 1), rounded to a dtype; a norm in that dtype is compared with itself in
+float64 on the same rounded inputs, so that what is measured is its arithmetic. LayerNorm subtracts
+two large numbers, RMSNorm none; but what RMSNorm gives then is nearly constant, with the spread in
+its last digits: its error is small against its output and not against what is left of the inputs.
+So each error is given twice: relative to the output, and to the output's spread over a row.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from normlab.norms.base import Norm
+
+ROWS, WIDTH = 64, 512
+OFFSETS = [0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Errors(NamedTuple):
+    """Root mean square errors; None where an input or a result is not finite."""
+
+    output: float | None  # relative to the output
+    spread: float | None  # relative to the deviation of the output's entries from their row's mean
+
+
+def inputs(offset: float, dtype: torch.dtype) -> Tensor:
+    """Returns offset + N(0, 1), (1, ROWS, WIDTH), rounded to `dtype`."""
+    random = torch.Generator().manual_seed(0)
+    return (offset + torch.randn(1, ROWS, WIDTH, generator=random, dtype=torch.float64)).to(dtype)
+
+
+@torch.no_grad()
+def errors(
+    compute: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor], x: Tensor
+) -> Errors:
+    """Returns the errors of compute(x) against exact(x in float64).
+
+    Inputs that rounding has made all equal give outputs without a spread.
+    """
+    got, expected = compute(x).double(), exact(x.double())
+    if not (x.isfinite().all() and got.isfinite().all()):
+        return Errors(None, None)
+    wrong = (got - expected).norm()
+    spread = (expected - expected.mean(-1, keepdim=True)).norm()
+    return Errors(
+        (wrong / expected.norm()).item() if expected.norm() else None,
+        (wrong / spread).item() if spread > 1e-12 * expected.norm() else None,
+    )
+
+
+def one_pass_layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """LayerNorm with the variance as mean(a^2) - mean(a)^2, in fp32: one reading of the inputs."""
+    a = x if x.dtype == torch.float64 else x.float()
+    mean = a.mean(-1, keepdim=True)
+    variance = (a.square().mean(-1, keepdim=True) - mean.square()).clamp(min=0)
+    return ((a - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
+
+
+def measure(
+    variants: Mapping[str, tuple[Norm, Norm]], offsets: Iterable[float] = OFFSETS
+) -> list[dict[str, Any]]:
+    """Returns a record for each variant, dtype and offset; a variant is a norm, and one in float64.
+
+    Norms are in training mode. "layernorm one-pass" is measured beside them.
+    """
+    functions: dict[str, tuple[Callable, Callable]] = dict(variants)
+    functions["layernorm one-pass"] = (one_pass_layer_norm, functions["layernorm composed"][1])
+    records = []
+    for name, (compute, exact) in functions.items():
+        for dtype_name, dtype in DTYPES.items():
+            for offset in offsets:
+                found = errors(compute, exact, inputs(offset, dtype))
+                records.append(
+                    {"norm": name, "dtype": dtype_name, "offset": offset, **found._asdict()}
+                )
+    return records
+
+
+def table(records: Iterable[Mapping[str, Any]], dtype: str) -> str:
+    """Returns the records of one dtype as Markdown: "error / error against the spread"."""
+    rows: dict[str, dict[float, str]] = {}
+    for record in records:
+        if record["dtype"] == dtype:
+            cell = f"{_digits(record['output'])} / {_digits(record['spread'])}"
+            rows.setdefault(record["norm"], {})[record["offset"]] = cell
+    offsets = list(next(iter(rows.values())))
+    heads = " | ".join(f"{offset:g}" for offset in offsets)
+    lines = [f"| norm | {heads} |", "|---" * (len(offsets) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(cells.values())} |" for name, cells in rows.items()]
+    return "\n".join(lines)
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0e}"

@@ -1,0 +1,128 @@
+"""What an encoder's output, before any training, still says of its tokens.
+
+Random sentences of equal length go through a freshly initialised encoder. Its output h (sentences,
+positions, width) is split into what is the same for all sentences, and the rest, which comes from
+the tokens: h - mean of h over sentences, position by position. What survives of a token is the
+length of the rest relative to all of h.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from normlab.models.seq2seq import Seq2Seq
+
+SENTENCES, POSITIONS = 64, 12
+
+
+class Shares(NamedTuple):
+    """Root mean squares relative to that of the whole output, so 1 is everything."""
+
+    token: float  # what differs from sentence to sentence at the same position
+    apart: float  # of that, what lies outside (1, ..., 1): more than one number a token
+    uniform: float  # what lies along (1, ..., 1), the direction that LayerNorm removes
+
+
+@torch.no_grad()
+def shares(model: Seq2Seq, vocab: int, seed: int = 0) -> Shares:
+    """Returns the shares of the output of `model`'s encoder; its memory has `features`.
+
+    The model runs in training mode, so that BatchNorm reads its batch: build it without dropout.
+    """
+    random = torch.Generator().manual_seed(seed)
+    src = torch.randint(4, vocab, (SENTENCES, POSITIONS), generator=random)
+    memory = model.train().encode(src, torch.full((SENTENCES,), POSITIONS))
+    return of_features(memory.features.double())
+
+
+def recentre_embeddings(model: Any) -> None:
+    """Subtracts from now on the mean of each vector that enters a Transformer's encoder."""
+
+    def without_mean(_: nn.Module, inputs: tuple) -> tuple:
+        x, *others = inputs
+        return (x - x.mean(-1, keepdim=True), *others)
+
+    model.encoder[0].register_forward_pre_hook(without_mean)
+
+
+def of_features(h: Tensor) -> Shares:
+    """Returns the shares of h (sentences, positions, width)."""
+    whole, token = h.square().mean().sqrt(), h - h.mean(0)
+    parts = (token, token - token.mean(-1, keepdim=True), h.mean(-1))
+    return Shares(*((part.square().mean().sqrt() / whole).item() for part in parts))
+
+
+def measure(
+    build: Callable[..., tuple[Seq2Seq, int]],
+    norms: Sequence[str],
+    placements: Sequence[str],
+    means: Sequence[float],
+    seeds: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Returns a record for each norm, placement and mean: shares as means over `seeds`.
+
+    `build(norm, placement, mean, seed)` gives an initialised model and its vocabulary's size.
+    """
+    records: list[dict[str, Any]] = []
+    for norm, placement, mean in itertools.product(norms, placements, means):
+        found = [shares(*build(norm, placement, mean, seed), seed) for seed in seeds]
+        values = torch.tensor(found, dtype=torch.float64).mean(0).tolist()
+        names = {"norm": norm, "placement": placement, "mean": mean}
+        records.append(names | dict(zip(Shares._fields, values, strict=True)))
+    return records
+
+
+def table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] = Shares._fields) -> str:
+    """Returns the records as Markdown, one row a norm and placement."""
+    means = list(dict.fromkeys(record["mean"] for record in records))
+    shown = [(share, mean) for share in columns for mean in means]
+    heads = " | ".join(f"{share}, mean {mean:g}" for share, mean in shown)
+    lines = [f"| norm | placement | {heads} |", "|---" * (len(shown) + 2) + "|"]
+    for norm, placement in dict.fromkeys((r["norm"], r["placement"]) for r in records):
+        of = {r["mean"]: r for r in records if (r["norm"], r["placement"]) == (norm, placement)}
+        cells = " | ".join(f"{of[mean][share]:.4f}" for share, mean in shown)
+        lines.append(f"| {norm} | {placement} | {cells} |")
+    return "\n".join(lines)
+
+
+class Trained(NamedTuple):
+    """A training run from one of the starts that were measured."""
+
+    norm: str
+    placement: str
+    mean: float
+    nll: float  # dev NLL at its end; infinite for a run that diverged
+
+
+def prediction(records: Sequence[Mapping[str, Any]], runs: Sequence[Trained]) -> str:
+    """Returns a table of starts and the runs from them, and their rank correlations."""
+    shares = {(r["norm"], r["placement"], r["mean"]): r["apart"] for r in records}
+    nlls: dict[tuple[str, str, float], list[float]] = {}
+    for run in runs:
+        nlls.setdefault(run[:3], []).append(run.nll)
+    rows = sorted((shares[key], sum(of) / len(of), *key) for key, of in nlls.items())[::-1]
+    lines = ["| apart | dev NLL | norm | placement | mean |", "|---|---|---|---|---|"]
+    for share, nll, norm, placement, mean in rows:
+        end = f"{nll:.2f}" if math.isfinite(nll) else "diverged"
+        lines.append(f"| {share:.5f} | {end} | {norm} | {placement} | {mean:g} |")
+    for title, kept in (
+        ("all starts", rows),
+        ("those whose runs ended", [row for row in rows if math.isfinite(row[1])]),
+    ):
+        rho = rank_correlation([row[0] for row in kept], [-row[1] for row in kept])
+        lines += ["", f"Rank correlation of share and -NLL, {title}: {rho:.2f}, n={len(kept)}."]
+    return "\n".join(lines)
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Returns Spearman's rho; ties have their mean rank."""
+
+    def ranks(values: Sequence[float]) -> Tensor:
+        below = [sum(v < w for v in values) + sum(v == w for v in values) / 2 for w in values]
+        return torch.tensor(below, dtype=torch.float64)
+
+    return torch.corrcoef(torch.stack((ranks(x), ranks(y))))[0, 1].item()

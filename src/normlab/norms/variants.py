@@ -1,0 +1,88 @@
+"""Norms of single positions beyond the paper's: halves of LayerNorm, and what came after it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from normlab.norms import functional
+from normlab.norms.modules import AffineNorm
+from normlab.types import Epsilon
+
+
+class Recentre(AffineNorm):
+    """LayerNorm's re-centring without its re-scaling: x - mean(x), with gain and bias."""
+
+    def __init__(
+        self,
+        dim: int,
+        gain: bool = True,
+        bias: bool = True,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.recentre(x, weight, bias)
+
+
+class ScaleNorm(AffineNorm):
+    """ScaleNorm (Nguyen & Salazar 2019): x / |x| times one learned scalar, from sqrt(dim)."""
+
+    def __init__(
+        self,
+        dim: int,
+        eps: Epsilon = 1e-6,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, eps, False, False, impl, axes=axes, parameter_axis=parameter_axis)
+        self.weight = nn.Parameter(torch.full((1,), math.sqrt(dim)))
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.scale_norm(x, weight, bias, self.eps)
+
+
+class CRMSNorm(AffineNorm):
+    """CRMSNorm (Jiang et al. 2023): RMSNorm of dim + 1 entries of mean zero, `dim` of them given.
+
+    In a network that keeps its vectors at mean zero it is RMSNorm, and so LayerNorm, of the whole
+    vector (analysis/conversion.py makes such networks). In any other it is a norm in its own right,
+    which reads the sum of its inputs as one more input.
+    """
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.crms_norm(x, weight, bias, self.eps)
+
+
+class DyT(AffineNorm):
+    """Dynamic Tanh (Zhu et al. 2025): tanh(alpha x), with one learned `alpha`, gain and bias.
+
+    It has no statistics: a squashing function in the place of a norm.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        alpha: float = 0.5,
+        gain: bool = True,
+        bias: bool = True,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.dyt(x, self.alpha, weight, bias)

@@ -1,0 +1,68 @@
+"""ZCA whitening: images whose pixels are uncorrelated over the training set, and still look alike.
+
+Krizhevsky 2009; with scale and regularisation as in Salimans & Kingma 2016, whose network it is.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from normlab.files import hash_bytes, hash_json
+from normlab.tasks.cache import Arrays, cached
+from normlab.tasks.images.sources import Pictures
+
+log = logging.getLogger(__name__)
+
+ROWS = 4096  # images turned to fp32 at a time
+
+
+def whitened(pictures: Pictures, eps: float, cache_dir: str | Path) -> Arrays:
+    """Returns "train", "dev" and "test" (images, channels, height, width), whitened, in fp16.
+
+    The statistics are the training set's. fp16 rounds by 0.0005 where training adds noise of 0.15,
+    and halves what a sweep's processes read from `cache_dir`.
+    """
+    parts = {"train": pictures.train, "dev": pictures.dev, "test": pictures.test}
+    source = hash_bytes(Path(__file__).read_bytes())
+
+    def make() -> Arrays:
+        started = time.monotonic()
+        pixels = {name: images.pixels() for name, images in parts.items()}
+        mean, matrix = zca(scaled(pixels["train"]), eps)
+        arrays = {name: _apply(images, mean, matrix) for name, images in pixels.items()}
+        log.info("decoded and whitened the images in %.0f s", time.monotonic() - started)
+        return arrays
+
+    key = hash_json([*(images.sha256 for images in parts.values()), eps, source])
+    return cached(cache_dir, key[:32], make)
+
+
+def scaled(pixels: np.ndarray) -> Tensor:
+    """Returns uint8 images as fp32 vectors (images, pixels) in [-1, 1)."""
+    flat = torch.from_numpy(pixels.reshape(len(pixels), -1)).float()
+    return flat.sub_(127.5).div_(128)
+
+
+def zca(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Returns mean (n,) and W (n, n): (x - mean) W has the identity for a covariance.
+
+    `x` is (images, n). W = U (S + eps)^(-1/2) U^T from the covariance U S U^T, symmetric, so that
+    pixels stay where they are. `eps` keeps directions without variance from being blown up.
+    """
+    mean = x.mean(0)
+    centred = x - mean
+    variances, directions = torch.linalg.eigh((centred.T @ centred / len(x)).double())
+    scale = (variances.clamp(min=0) + eps).rsqrt()
+    return mean, (directions * scale @ directions.T).to(x.dtype)
+
+
+def _apply(pixels: np.ndarray, mean: Tensor, matrix: Tensor) -> np.ndarray:
+    result = np.empty(pixels.shape, np.float16)
+    for start in range(0, len(pixels), ROWS):
+        some = pixels[start : start + ROWS]
+        result[start : start + ROWS] = ((scaled(some) - mean) @ matrix).view(some.shape).numpy()
+    return result

@@ -1,0 +1,171 @@
+"""Conversion: an RMSNorm and a CRMSNorm network with the same logits and translations."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from normlab.analysis import conversion
+from normlab.errors import UserError
+from normlab.models.transformer import Transformer
+from normlab.norms import CRMSNorm, LayerNorm, Norm, RMSNorm
+from normlab.runs import job
+from normlab.runs.converted import convert_run
+from normlab.runs.loaded import load_run, load_translator
+
+ROOT = Path(__file__).parents[2]
+SRC = torch.tensor([[5, 6, 7, 8, 2], [9, 10, 2, 0, 0]])
+LENGTHS = torch.tensor([5, 3])
+TGT = torch.tensor([[1, 11, 12, 13], [1, 14, 15, 16]])
+both = pytest.mark.parametrize("to", conversion.KINDS)
+
+
+def make(norm=LayerNorm, **changes):
+    arguments = {
+        "d_model": 16,
+        "d_ff": 24,
+        "heads": 4,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "dropout": 0.1,
+        "attention_dropout": 0.0,
+        "norm_placement": "pre",
+        "share_embeddings": True,
+        "max_length": 16,
+    }
+    return Transformer(20, norm, **arguments | changes).double().eval()
+
+
+def trained(**changes):
+    """Returns a model none of whose parameters is at its start."""
+    torch.manual_seed(1)
+    model = make(**changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter) + 0.1)
+    return model
+
+
+def converted(source, to, **changes):
+    norm, model = conversion.arguments(to, conversion.check(source))
+    kind = {"prermsnorm": RMSNorm, "precrmsnorm": CRMSNorm}[to]
+    own = {key: value for key, value in norm.items() if key in ("eps", "gain", "bias")}
+    target = make(partial(kind, **own), **{**changes, **model})
+    conversion.convert(source, target)
+    return target
+
+
+def logits(model):
+    return F.linear(model.decode(model.encode(SRC, LENGTHS), TGT), *model.output_layer())
+
+
+@both
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"share_embeddings": False},
+        {"tie_softmax": False},
+        {"norm": partial(LayerNorm, eps=1e-2, bias=False)},
+        {"norm": partial(LayerNorm, gain=False)},
+        {"qk_norm": LayerNorm},
+    ],
+)
+def test_the_logits_are_the_same(to, changes):
+    source = trained(**changes)
+    kept = {key: value for key, value in changes.items() if key not in ("norm", "tie_softmax")}
+    target = converted(source, to, **kept)
+    # Positions are fp32: their mean is 0 to seven digits, all else to fifteen.
+    torch.testing.assert_close(logits(target), logits(source), rtol=1e-5, atol=1e-5)
+    state = target.initial_state(target.encode(SRC, LENGTHS))
+    first, _ = target.step(TGT[:, 0], state)
+    torch.testing.assert_close(first, logits(source)[:, 0], rtol=1e-5, atol=1e-5)
+    if "qk_norm" not in changes:
+        assert not any(list(m.parameters()) for m in target.modules() if isinstance(m, Norm))
+
+
+def test_the_branch_has_mean_zero_and_one_entry_less():
+    source = trained()
+    seen = []
+    for to in conversion.KINDS:
+        target = converted(source, to)
+        target.encoder[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        target.encode(SRC, LENGTHS)
+    whole, stored = seen
+    torch.testing.assert_close(whole.sum(-1), torch.zeros(2, 5).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(stored, whole[..., :-1], rtol=1e-5, atol=1e-5)
+
+
+@both
+def test_the_source_stays_as_it_is(to):
+    source = trained()
+    before = {name: value.clone() for name, value in source.state_dict().items()}
+    converted(source, to)
+    assert all(torch.equal(before[name], value) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm_placement": "post"}, "only a pre-norm Transformer"),
+        ({"norm": RMSNorm}, "only LayerNorm is an RMSNorm in disguise, not RMSNorm"),
+        ({"decoder_norm": RMSNorm}, "not RMSNorm"),
+        ({"decoder_norm": partial(LayerNorm, eps=0.1)}, "one eps"),
+        ({"main_branch": "zero_mean"}, "the main branch is zero_mean"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        conversion.check(make(**changes))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("source") / "run"
+    config = tiny_config("trainer.max_steps=60", "trainer.eval_every=60", "decoding.beam=4")
+    assert job.run(config, run_dir, [])["status"] == "completed"
+    return run_dir
+
+
+SENTENCES = ["The dog sleeps.", "A child saw the old house.", "", "We will read two books."]
+
+
+@both
+def test_a_converted_run_translates_as_the_source_does(finished, tmp_path, to):
+    out = tmp_path / "converted"
+    summary = convert_run(finished, to, out)
+    assert summary["status"] == "converted" and summary["parameters"] > 0
+    ours, theirs = load_run(out, device="cpu").model, load_run(finished, device="cpu").model
+    torch.testing.assert_close(logits(ours), logits(theirs), rtol=1e-4, atol=1e-4)
+    translations = [load_translator(run, device="cpu")(SENTENCES) for run in (out, finished)]
+    assert translations[0] == translations[1]
+    assert any(translations[0][0])
+    with pytest.raises(UserError, match="holds a run already"):
+        convert_run(finished, to, out)
+    with pytest.raises(UserError, match="not RMSNorm|not CRMSNorm|converted already"):
+        convert_run(out, to, tmp_path / "twice")
+
+
+def test_the_scripts_take_a_converted_run(finished, tmp_path):
+    def script(name, *arguments, given=""):
+        return subprocess.run(
+            [sys.executable, ROOT / "scripts" / name, *map(str, arguments)],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    out = tmp_path / "crms"
+    said = script("convert.py", finished, "--to", "precrmsnorm", "--out", out)
+    assert "parameters" in said
+    text = "\n".join(SENTENCES) + "\n"
+    translated = script("translate.py", out, "--device", "cpu", given=text)
+    assert translated == script("translate.py", finished, "--device", "cpu", given=text)
+    (tmp_path / "src").write_text(text, encoding="utf-8")
+    pair = ["--src", tmp_path / "src", "--ref", tmp_path / "src", "--device", "cpu"]
+    assert script("evaluate.py", out, *pair) == script("evaluate.py", finished, *pair)

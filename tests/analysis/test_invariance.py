@@ -1,0 +1,80 @@
+"""Table 1: every norm's invariances, for all factors, and the paper's marks."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normlab.analysis import invariance
+from normlab.analysis.invariance import CHANGES, EXACT, PAPER, residuals
+from normlab.runs.components import stock_norms
+
+MATRIX, CENTRE, VECTOR, DATA, SHIFT, CASE, POSITION = CHANGES
+NORMS = stock_norms(eps=0.0)
+INVARIANT = {
+    "batchnorm": {MATRIX, VECTOR, DATA, SHIFT},
+    "crmsnorm": {MATRIX, DATA, CASE, POSITION},
+    "dyt": set(),
+    "groupnorm": {MATRIX, DATA, CASE},
+    "instancenorm": {MATRIX, VECTOR, DATA, SHIFT, CASE},
+    "l2norm": {MATRIX, DATA, CASE, POSITION},
+    "layernorm": {MATRIX, CENTRE, DATA, CASE, POSITION},
+    "none": set(),
+    "prmsnorm": {MATRIX, DATA, CASE, POSITION},
+    "recentre": {CENTRE},
+    "rmsnorm": {MATRIX, DATA, CASE, POSITION},
+    "scalenorm": {MATRIX, DATA, CASE, POSITION},
+    "weightnorm": {MATRIX, VECTOR},
+}
+
+
+def marks():
+    path = Path(__file__).parents[2] / "experiments/table1/paper.csv"
+    lines = [line for line in path.read_text("utf-8").split("\n") if line[:1] not in ("#", "")]
+    return {row["method"]: row for row in csv.DictReader(lines)}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return {name: residuals(norm) for name, norm in NORMS.items()}
+
+
+def test_every_norm_of_the_config_has_its_properties_listed_here():
+    assert NORMS.keys() == INVARIANT.keys()
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+@given(delta=st.floats(1.5, 1000), seed=st.integers(0, 10**6))
+@settings(deadline=None, max_examples=15)
+def test_what_is_invariant_is_so_for_every_factor_and_what_is_not_moves(name, delta, seed):
+    found = residuals(NORMS[name], delta, seed)
+    for change in CHANGES:
+        if change in INVARIANT[name]:
+            assert found[change] < EXACT, change
+        else:
+            assert found[change] > 1e-4, change
+
+
+def test_the_papers_marks_agree_or_are_explained(measured):
+    found = invariance.disagreements(measured, marks())
+    assert set(found) == set(invariance.EXPLAINED) == set()
+    assert len(marks()) * len(PAPER) == 30
+
+
+def test_a_disagreement_is_found(measured):
+    wrong = {"layernorm": {**marks()["layernorm"], "dataset_recentering": "1"}}
+    assert invariance.disagreements(measured, wrong) == [("layernorm", SHIFT)]
+
+
+def test_the_claim_is_about_rmsnorm_and_fails_with_its_properties(measured):
+    assert invariance.claim(measured)[0]
+    assert not invariance.claim({"rmsnorm": measured["layernorm"]})[0]
+    assert not invariance.claim({"rmsnorm": measured["none"]})[0]
+
+
+def test_the_committed_page_is_what_the_code_measures(measured):
+    path = Path(__file__).parents[2] / "results/table1/invariance.md"
+    page = invariance.page(measured, invariance.eps_matters(stock_norms()), marks())
+    assert path.read_text(encoding="utf-8") == page

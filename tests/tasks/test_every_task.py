@@ -1,0 +1,177 @@
+"""What every task does because the trainer does it: resumes exactly, diverges, sweeps."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from processes import python
+
+from normlab.errors import UserError
+from normlab.runs import components, job
+from normlab.runs.config import check
+from normlab.runs.help import GROUPS
+from normlab.runs.loaded import load_run
+from normlab.runs.sweeps import compose_job, sweep_directories
+
+CONF = Path(__file__).parents[2] / "conf"
+SHORT = (
+    "logger=none",
+    "trainer.log_every=2",
+    "trainer.eval_every=3",
+    "trainer.checkpoint_every=2",
+    "trainer.threads=1",
+)
+TINY = {
+    "translation": (
+        "data.train=300",
+        "data.dev=8",
+        "data.test=8",
+        "data.vocab_size=300",
+        "model.d_model=16",
+        "model.d_ff=32",
+        "model.encoder_layers=1",
+        "model.decoder_layers=1",
+    ),
+    "cifar10": (
+        "data.train=200",
+        "data.dev=20",
+        "data.test=20",
+        "data.batch_size=20",
+        "model.width=2",
+        "schedule.start=3",
+        "schedule.end=100",
+    ),
+    "retrieval": (
+        "data.train=100",
+        "data.dev=20",
+        "data.test=20",
+        "data.batch_size=10",
+        "model.d_embedding=8",
+        "model.d_hidden=8",
+    ),
+    "reader": (
+        "data.train=60",
+        "data.dev=10",
+        "data.test=10",
+        "data.batch_size=10",
+        "model.d_embedding=8",
+        "model.d_hidden=8",
+    ),
+}
+CACHED = ("translation", "cifar10")
+NORMS = ("none", "batchnorm", "weightnorm", "layernorm", "rmsnorm", "prmsnorm", "l2norm")
+
+
+@pytest.fixture(params=TINY)
+def config(request, tmp_path_factory):
+    """Returns a function: overrides -> the config of a run of one task that takes a second."""
+    name = request.param
+    cache = tmp_path_factory.getbasetemp() / "cache"
+
+    def make(*overrides):
+        cached = [f"data.cache_dir={cache}"] if name in CACHED else []
+        given = [f"task={name}", *TINY[name], *cached, *SHORT, *overrides]
+        return compose_job(CONF, given)
+
+    return make
+
+
+def lines(run_dir):
+    """Returns the metrics of a run without what a clock says."""
+    clock = {"time", "train/items_per_second", "train/step_ms"}
+    text = (run_dir / "metrics.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    return [{key: value for key, value in line.items() if key not in clock} for line in found]
+
+
+def weights(run_dir):
+    return torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["model"]
+
+
+def test_tasks_here_are_those_of_the_config():
+    assert set(TINY) == {path.stem for path in (CONF / "task").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_trains(config, norm, tmp_path):
+    if norm == "batchnorm" and config().names.task != "cifar10":
+        with pytest.raises(UserError, match="takes statistics over positions"):
+            job.run(config("norm=batchnorm"), tmp_path / "r", [])
+        return
+    summary = job.run(config(f"norm={norm}", "trainer.max_steps=2"), tmp_path / "r", [])
+    assert (summary["status"], summary["steps"], summary["norm"]) == ("completed", 2, norm)
+    assert all(value is not None for value in summary["test"].values())
+
+
+def test_a_run_is_described_tested_and_loaded_back(config, tmp_path):
+    summary = job.run(config("norm=rmsnorm", "trainer.max_steps=5"), tmp_path / "r", [])
+    assert summary["status"] == "completed" and summary["items_per_second"] > 0
+    parts = load_run(tmp_path / "r").with_data()
+    metrics = parts.evaluate()
+    key = parts.task.metric.key
+    assert metrics[key] == pytest.approx(summary["best_dev"]["value"])
+    assert all(entry[parts.task.result] is not None for entry in summary["test"].values())
+    tested = parts.task.test(parts.objective, parts.device, tmp_path / "again")
+    assert tested == summary["test"]
+    for name in parts.task.test_sets:
+        said, true = (tmp_path / "r" / k / f"{name}.txt" for k in ("hypotheses", "references"))
+        assert said.read_text().count("\n") == true.read_text().count("\n") > 0
+
+
+def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    job.run(config("trainer.max_steps=8"), whole, [])
+    job.run(config("trainer.max_steps=6"), parts, [])
+    job.run(config("trainer.max_steps=8"), parts, [])
+    one, other = weights(whole), weights(parts)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [line for line in lines(parts) if line["step"] > 6] == [
+        line for line in lines(whole) if line["step"] > 6
+    ]
+
+
+def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
+    checked = check(config("norm=rmsnorm", "trainer.device=cpu"))
+    task = components.build_task(checked)
+    model = components.build_model(checked, task.model_arguments)
+    components.initialize_model(model, checked)
+    objective = task.objective(model).eval()
+    whole = task.batches(0)[0]()
+    parts = [task.batches(0, rank=rank, world_size=3)[0]() for rank in range(3)]
+    assert {part.items for part in parts} == {whole.items}
+    expected, found = objective(whole), [objective(part) for part in parts]
+    for name, (total, count) in expected.items():
+        assert sum(sums[name][1] for sums in found) == count
+        torch.testing.assert_close(sum(sums[name][0] for sums in found), total)
+
+
+def test_divergence_is_a_result_and_counts_as_the_worst(config, tmp_path):
+    summary = job.run(
+        config("norm=none", "schedule.lr=1e38", "trainer.max_steps=8"), tmp_path / "r", []
+    )
+    assert summary["status"] == "diverged" and summary["diverged_at"] <= 4
+    worst = summary["best_dev"]["value"]
+    assert all(set(entry.values()) == {worst} for entry in summary["test"].values())
+
+
+def test_sweeps_give_every_job_its_directory(config):
+    del config  # only the tasks' names matter
+    for name in TINY:
+        jobs = sweep_directories(CONF, [f"task={name}", "norm=none,rmsnorm", "seed=1,2"])
+        assert len(set(jobs)) == 4
+
+
+def test_a_group_of_help_has_every_option():
+    for group in GROUPS:
+        for path in (CONF / group).glob("*.yaml"):
+            assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
+
+
+def test_evaluate_gives_the_test_results_again(config, tmp_path):
+    summary = job.run(config("norm=rmsnorm", "trainer.max_steps=2"), tmp_path / "r", [])
+    done = python("scripts/evaluate.py", tmp_path / "r", "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(json.dumps(summary["test"]))
+    assert list((tmp_path / "out" / "hypotheses").glob("*.txt"))
