@@ -113,6 +113,7 @@ def _run(
 ) -> dict[str, Any]:
     try:
         config = check(cfg)
+        summary = _head(config)
     except UserError as error:
         if not directory.has_progress():
             directory.write_summary({"status": "failed", "error": f"UserError: {error}"})
@@ -126,7 +127,6 @@ def _run(
         lead({"summary": done})
         return done
     directory.record(plain, overrides)
-    summary = _head(config)
     try:
         # What stands here until the end is true also of a process that is killed.
         directory.write_summary(summary | {"status": "interrupted"})
