@@ -147,7 +147,7 @@ def foreign(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
 
 @fault("power fails between best weights and checkpoint", full=2, short=1)
 def between(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
-    """Best weights newer than the state, then a smaller limit: those of the state are tested."""
+    """Best weights newer than the state, then a smaller limit: the state's own are tested."""
     scene = Scene(folder, TOY)
     for number in range(tries):
         limit = f"trainer.max_steps={51 + number}"  # after 50, where the last state will be

@@ -15,6 +15,7 @@ from torch import Tensor
 from normlab.errors import UserError
 from normlab.norms import functional
 from normlab.norms.modules import AffineNorm
+from normlab.types import Epsilon
 
 
 class OverPositions(AffineNorm):
@@ -47,7 +48,7 @@ class BatchNorm(OverPositions):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         momentum: float = 0.1,
         gain: bool = True,
         bias: bool = True,
@@ -87,7 +88,7 @@ class GroupNorm(OverPositions):
         self,
         dim: int,
         groups: int = 8,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
@@ -114,7 +115,7 @@ class InstanceNorm(GroupNorm):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",

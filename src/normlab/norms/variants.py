@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from normlab.norms import functional
 from normlab.norms.modules import AffineNorm
+from normlab.types import Epsilon
 
 
 class Recentre(AffineNorm):
@@ -35,7 +36,7 @@ class ScaleNorm(AffineNorm):
     def __init__(
         self,
         dim: int,
-        eps: float = 1e-6,
+        eps: Epsilon = 1e-6,
         impl: str = "auto",
         *,
         axes: tuple[int, ...] = (-1,),

@@ -72,8 +72,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     # Records made before there were other tasks than translation have "tokens".
     items = record.get("items", record.get("tokens"))
     if items is not None:
-        head += ["s per 1k steps", f"{record.get('item', 'target tokens')}/s"]
-        head += ["share of the step in norms"]
+        item = record.get("item", "target tokens")
+        head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
     if "paper" in record:
         head += ["paper: s per 1k steps", "paper: ratio to layernorm"]
     if "work" in record:

@@ -79,7 +79,6 @@ def norms_of(kind: Callable) -> list[str]:
 
 def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> "NormFactory":
     """Returns the norm that the config describes as `norm` or as `model.<name>`."""
-    from normlab.errors import UserError
 
     group = "norm" if name == "norm" else f"model.{name}"
     if not isinstance(node, Mapping):
