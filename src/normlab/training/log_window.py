@@ -17,6 +17,7 @@ class Window:
     def __init__(self, size: int, device: torch.device, state: Mapping[str, Any]):
         self.size, self.device = size, device
         self.names: list[str] = []
+        self.sums: Tensor
         self.counts: dict[str, int] = {}
         self.clear()
         if state:
