@@ -24,6 +24,7 @@ def benchmark(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     result = benchmark(
@@ -39,6 +40,7 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
     assert all(len(times) == 2 for times in stored["records"][0]["times"].values())
 
 
+@pytest.mark.slow
 def test_profile_names_the_operators(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     result = benchmark("profile", "--batches", "1", f"data.cache_dir={tmp_path}/c", *tiny)

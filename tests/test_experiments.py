@@ -81,6 +81,7 @@ def tiny(workplace):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_reproduce_records_what_it_trains_and_a_fresh_clone_repeats_nothing(workplace):
     pytest.importorskip("matplotlib")
     first = reproduce(workplace, "table4", *tiny(workplace))

@@ -26,6 +26,7 @@ def test_the_dashboard_without_an_account():
     assert "mean, band minmax" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_sweep_file_drives_train_py():
     sweep = yaml.safe_load((ROOT / "experiments" / "wandb_sweep.yaml").read_text())
     assert (ROOT / sweep["program"]).exists() and "${args_no_hyphens}" in sweep["command"]

@@ -334,6 +334,7 @@ def test_bf16_autocast_changes_little_and_keeps_the_state_in_fp32(norm):
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [NoNorm, RMSNorm, WeightNorm])
 def test_compiled_steps_are_the_same_steps(norm):
     # Traced by the compiler's front end only: code generation would take a minute.

@@ -65,6 +65,7 @@ def test_the_run_directory_contract(tiny_config, tmp_path):
     assert config.init.mean == 0.2 and OmegaConf.load(run_dir / ".hydra" / "overrides.yaml")
 
 
+@pytest.mark.slow
 def test_same_config_and_seed_same_numbers_another_seed_others(tiny_config, tmp_path):
     def losses(name, *overrides):
         run(tiny_config(*overrides), tmp_path / name, [])
@@ -76,7 +77,9 @@ def test_same_config_and_seed_same_numbers_another_seed_others(tiny_config, tmp_
 def test_a_finished_run_is_found_and_not_repeated(tiny_config, tmp_path):
     first = run(tiny_config(), tmp_path / "r", [])
     stamp = (tmp_path / "r" / "metrics.jsonl").stat().st_mtime_ns
-    assert run(tiny_config(), tmp_path / "r", []) == json.loads(json.dumps(first))
+    again = run(tiny_config(), tmp_path / "r", [])
+    assert again.pop("files")  # hashes of what stands beside it
+    assert again == json.loads(json.dumps(first))
     assert (tmp_path / "r" / "metrics.jsonl").stat().st_mtime_ns == stamp
     longer = run(tiny_config("trainer.max_steps=16"), tmp_path / "r", [])
     assert longer["steps"] == 16
@@ -130,6 +133,7 @@ def test_every_switch_trains(tiny_config, tmp_path, overrides):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -146,6 +150,7 @@ def test_every_switch_trains_rnnsearch(tiny_config, tmp_path, overrides):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_rnnsearch_goes_on_where_it_stopped(tiny_config, tmp_path):
     run(tiny_config(rnn=True), tmp_path / "whole", [])
     for steps in (7, 12):
@@ -165,7 +170,7 @@ def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_pat
     assert statistics == pytest.approx(logged)
 
 
-@pytest.mark.parametrize("rnn", [False, True])
+@pytest.mark.parametrize("rnn", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["layernorm", "weightnorm"])
 def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
     config = tiny_config(f"norm={norm}", rnn=rnn)
@@ -198,7 +203,7 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("init.apply_to=[attentoin]",), r"init\.apply_to=attentoin names no weights"),
         (("data.vocab_size=4000",), r"data\.vocab_size=4000 is more than the training data"),
         (("schedule.warmup=0",), r"schedule\.warmup must be >= 1, got 0"),
-        (("schedule.name=cosine",), r"schedule\.name=cosine is unknown: use inverse_sqrt or"),
+        (("schedule.name=cosine",), r"schedule\.name=cosine is unknown: use inverse_sqrt,"),
         (("seed=-1",), "seed must be >= 0"),
         (("seed=1180591620717411303424",), "seed must be below 9223372036854775808, got 11805916"),
         (("task.hidden_stats=true",), "need a recurrent decoder, and Transformer has none"),
@@ -213,7 +218,6 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("optimizer.eps=0",), r"optimizer\.eps must be >= 1e-38, got 0"),
         (("norm.eps=0",), r"norm\.eps must be >= 1e-38, got 0"),
         (("init.mean=1e300",), r"init\.mean must be <= 1e\+38, got 1e\+300"),
-        (("init.mean=0.2", "init.apply_to=[]"), r"init\.mean=0\.2 shifts no weights: init\.apply"),
         (("init.apply_to=matrices",), r"init\.apply_to=matrices is wrong: it must be a list"),
         (
             ("model.d_model=2147483646",),

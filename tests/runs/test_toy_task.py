@@ -58,6 +58,7 @@ def test_it_trains_and_is_evaluated_and_tested(run_dir):
     assert {"train/loss", "train/off"} <= set(metrics[0])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_bit_for_bit_as_if_nothing_had_been(tmp_path, run_dir):
     longer = (*TOY, "trainer.max_steps=400")
     whole, parts = (tmp_path / name for name in ("whole", "parts"))
@@ -76,6 +77,7 @@ def test_killed_and_started_again_it_ends_bit_for_bit_as_if_nothing_had_been(tmp
     assert comparable(whole) == comparable(parts)
 
 
+@pytest.mark.slow
 def test_it_sweeps(tmp_path):
     done = python(
         "train.py", "-m", *TOY, "norm=none,layernorm", "seed=1,2", f"hydra.sweep.dir={tmp_path}"
@@ -90,6 +92,7 @@ def test_it_sweeps(tmp_path):
     assert {summary_of(tmp_path / name)["status"] for name in runs} == {"completed"}
 
 
+@pytest.mark.slow
 def test_divergence_is_a_result_and_counts_as_the_worst(tmp_path):
     done = python("train.py", *TOY, "schedule.lr=1e30", "norm=none", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -69,8 +69,12 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
             heading += f": wider than ±{100 * LIMIT[kind]:g} %, small differences mean nothing"
     unit = 1e6 if median[baseline] < 0.01 else 1e3
     head = ["variant", "µs" if unit == 1e6 else "ms", f"ratio to {baseline}"]
-    if "tokens" in record:
-        head += ["s per 1k steps", "target tokens/s", "share of the step in norms"]
+    # Records made before there were other tasks than translation have "tokens".
+    items = record.get("items", record.get("tokens"))
+    if items is not None:
+        item = record.get("item", "target tokens")
+        head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
+    if "paper" in record:
         head += ["paper: s per 1k steps", "paper: ratio to layernorm"]
     if "work" in record:
         head += [f"{record['work']['of']}/s"]
@@ -79,12 +83,13 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
         row = [name, f"{unit * median[name]:.1f}", str(ratio(times, name, baseline))]
-        if "tokens" in record:
+        if items is not None:
             kinds = (kind for kind in ("fused step", "compiled") if name.endswith(kind))
             bare = f"none {next(kinds, '')}".rstrip()
             share = 1 - ratio(times, bare, name).median if bare in times else None
-            row += [f"{1000 * median[name]:.0f}", f"{record['tokens'] / median[name]:,.0f}"]
+            row += [f"{1000 * median[name]:.0f}", f"{items / median[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
+        if "paper" in record:
             paper = record["paper"].get(name.split()[0])
             row += ["-", "-"] if paper is None else _paper(paper, record["paper"]["layernorm"])
         if "work" in record:

@@ -122,12 +122,9 @@ def initialize_model(model: "Network", config: Config) -> None:
     arguments = check_arguments("init", initialize, config.init, given=["model"])
     with keys_of("init", arguments):
         shifted = initialize(model, **arguments)
-    if config.init_mean and not shifted:
-        raise UserError(
-            f"init.mean={config.init_mean} shifts no weights: init.apply_to="
-            f"{list(config.init['apply_to'])} selects none of this model's."
-        )
-    if config.init_mean:
+    if config.init_mean and not shifted:  # the unshifted arm of Figure 4
+        log.warning("Initial mean %g shifts no weights: init.apply_to is empty.", config.init_mean)
+    elif config.init_mean:
         log.info("Initial mean %g in %d weight matrices.", config.init_mean, len(shifted))
     norms.reparameterise(model)
 

@@ -113,7 +113,7 @@ def _run(
 ) -> dict[str, Any]:
     try:
         config = check(cfg)
-        registered = _registration(config)
+        summary = _head(config)
     except UserError as error:
         if not directory.has_progress():
             directory.write_summary({"status": "failed", "error": f"UserError: {error}"})
@@ -127,7 +127,6 @@ def _run(
         lead({"summary": done})
         return done
     directory.record(plain, overrides)
-    summary = _head(config) | {"registration": registered}
     try:
         # What stands here until the end is true also of a process that is killed.
         directory.write_summary(summary | {"status": "interrupted"})
@@ -178,6 +177,7 @@ def _head(config: Config) -> dict[str, Any]:
         "steps": 0,
         "limits": limits(config.plain()),
         "commit": code_version(),
+        "registration": _registration(config),
     }
 
 

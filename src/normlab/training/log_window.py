@@ -16,6 +16,7 @@ class Window:
 
     def __init__(self, size: int, device: torch.device, state: Mapping[str, Any]):
         self.size, self.device = size, device
+        self.sums: Tensor  # a row per step; the last column is the gradient norm
         self.names: list[str] = []
         self.sums: Tensor
         self.counts: dict[str, int] = {}
@@ -88,7 +89,6 @@ class Window:
         return {name: sum(counts[name] for counts in everybody) for name in self.names}
 
     def _allocate(self) -> None:
-        # One row per step; the last column is the gradient norm.
         rows = max(self.count, min(self.size, 1024))
         self.sums = torch.zeros(rows, len(self.names) + 1, device=self.device)
 

@@ -281,6 +281,7 @@ def run_offline(home: Path, revision: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_network_and_cache_one_line_says_what_to_do(tmp_path):
     lines = run_offline(tmp_path, "main").stdout.splitlines()
     assert len(lines) == 1
@@ -288,6 +289,7 @@ def test_without_network_and_cache_one_line_says_what_to_do(tmp_path):
     assert "data=text" in lines[0]
 
 
+@pytest.mark.slow
 def test_without_network_the_cache_is_read_and_another_revision_reported(tmp_path):
     import datasets
 
