@@ -47,17 +47,18 @@ class RunDirectory:
             return None
         return found if "status" in found else None
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary, with hashes of the other files that tables and figures are made of.
 
-        They stand under `files` once the run has ended; before that they are being written.
+        A run that has not ended has none of them: they are still being written.
         """
+        files: dict[str, str] = {}
         if summary["status"] in ENDED:
             paths = [self.metrics, self.config]
             for kind in OUTPUTS:
                 paths += sorted((self.path / kind).glob("*.txt"))
-            summary["files"] = {str(p.relative_to(self.path)): hash_file(p) for p in paths}
-        write_sealed(self.summary, summary)
+            files = {str(path.relative_to(self.path)): hash_file(path) for path in paths}
+        write_sealed(self.summary, {**summary, "files": files})
 
     def has_progress(self) -> bool:
         """Returns whether there is something to lose: a checkpoint or a result."""
