@@ -1,9 +1,9 @@
-# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test, make test-fast, make lint, make format
+# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test, make test-fast, make test-faults, make lint, make format
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
 
-.PHONY: train contrast mutants test test-fast lint format
+.PHONY: train contrast mutants test test-fast test-faults lint format
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
@@ -15,6 +15,9 @@ test: .venv/installed
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-faults: .venv/installed
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults --write results/faults.md
 
 mutants: .venv/installed
 	$(BIN)/python -m pip install --quiet -e '.[mutants]'

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 MOST = 2**31 - 1  # what counts things or is a tensor's size
-LARGEST = 1e37  # a weight in fp32 holds it, and ten times as much
+LARGEST = 1e38  # a weight in fp32 holds it, and three times as much
 
 
 def _no_boolean(value: Any) -> Any:

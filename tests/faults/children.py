@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -150,4 +151,5 @@ def _run(call: Callable[[], Any], log: Path) -> None:
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     os.environ["HYDRA_FULL_ERROR"] = "0"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     call()
