@@ -48,7 +48,7 @@ def test_norms_over_positions_are_refused_where_they_would_see_the_future(
         (["model.qk_norm=rmsnorm"], "as in `norm@model.qk_norm=rmsnorm`"),
         (
             ["norm@model.qk_norm=rmsnorm", "model.qk_norm.eps=-1"],
-            "model.qk_norm.eps must be >= 1e-37",
+            "model.qk_norm.eps must be >= 1e-38",
         ),
         (["norm=groupnorm", "norm.groups=3", ANOTHER], "norm.groups=3 does not divide"),
         (["model.main_branch=zero_mean", "model.norm_placement=post"], "model.norm_placement=pre"),

@@ -18,7 +18,6 @@ class Window:
         self.size, self.device = size, device
         self.sums: Tensor  # a row per step; the last column is the gradient norm
         self.names: list[str] = []
-        self.sums: Tensor
         self.counts: dict[str, int] = {}
         self.clear()
         if state:
