@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,7 @@ CASES: dict[str, Callable[[Sets], None]] = {
 def hostile(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
     """Trains on data=text with such files; outputs stay line by line, references as they were."""
     for name in rng.sample(list(CASES), tries):
-        place = folder / name.replace(" ", "-")
+        place = folder / re.sub(r"[^\w]+", "-", name)
         files = plain()
         CASES[name](files)
         write(place, files)

@@ -44,7 +44,9 @@ def is_read(scene: Scene, run_dir: Path, note: str) -> Outcome:
         return refused(child, code, note)
     expected = (scene.whole / "hypotheses/test.txt").read_text("utf-8")
     found = "".join(
-        line + "\n" for line in child.output().split("\n")[:-1] if not line.startswith("[")
+        line + "\n"
+        for line in child.output().split("\n")[:-1]
+        if not line.startswith(("[", "cut to"))
     )
     return Outcome(SURVIVED if found == expected else WRONG, f"translate, {note}")
 

@@ -110,7 +110,7 @@ def refused(child: Child, code: int | None, note: str) -> Outcome:
     last = output.split("\n")[-1]
     if "HYDRA_FULL_ERROR" in output:
         return Outcome(LOST, f"{note}: {output[-600:]}")
-    if code not in (1, 2) or "Traceback" in output or not last.endswith("."):
+    if code not in (1, 2) or "Traceback" in output or not last.endswith((".", "?")):
         return Outcome(LOST, f"{note}: exit code {code}: {output[-600:]}")
     return Outcome(CLEAR, f"{note}: {last}")
 
@@ -162,9 +162,8 @@ def sources(scene: Scene) -> Path:
 
 
 def _say_sources(overrides: Sequence[str]) -> None:
-    from normlab.runs.build import build_task
-
     from faults.children import say
+    from normlab.runs.components import build_task
     from normlab.runs.config import check
     from normlab.runs.sweeps import compose_job
 
