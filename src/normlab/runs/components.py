@@ -107,9 +107,11 @@ def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
 def stock_norm(name: str, **changes: Any) -> "NormFactory":
     """Returns the norm `name` of conf/norm, with `changes` to the fields that it has."""
     node = _stored(CONF / "norm" / f"{name}.yaml")
-    # Not checked like a config: an analysis may set an eps of 0.
-    known = {key: value for key, value in changes.items() if key in node}
-    return partial(kind_of("norm", node), **(_arguments(node) | known))
+    kind = kind_of("norm", node)
+    arguments = check_arguments("norm", kind, _arguments(node), given=FROM_MODEL)
+    # Changes are not checked like a config: an analysis may set an eps of 0.
+    known = {key: value for key, value in changes.items() if key in arguments}
+    return partial(kind, **(arguments | known))
 
 
 def _stored(path: Path) -> dict[str, Any]:
