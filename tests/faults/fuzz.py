@@ -35,7 +35,8 @@ BASES = {  # every option that has keys of its own
     "rnnsearch": (*TINY_RNN, "norm=rmsnorm", "init=nematus"),
     "text": (*(o for o in TINY if not o.startswith("data.")), "data=text", "data.vocab_size=264"),
     "cifar10": ("task=cifar10", *SMALL, "model.width=2", "schedule.start=1", "norm=batchnorm"),
-    "retrieval": ("task=retrieval", *SMALL, *NARROW, "norm=groupnorm", "norm.groups=2"),
+    "groupnorm": (*TINY, "norm=groupnorm", "norm.groups=2", "norm@model.decoder_norm=layernorm"),
+    "retrieval": ("task=retrieval", *SMALL, *NARROW, "norm=l2norm"),
     "reader": ("task=reader", *SMALL, *NARROW, "norm=dyt"),
     "wandb": (*(o for o in TINY if o != "logger=none"), "logger=wandb"),
 }
