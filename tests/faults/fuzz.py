@@ -153,5 +153,7 @@ def nonsense(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
     """Sets one key at a time to a value of a wrong type, negative, zero, huge or not finite."""
     found = cases(folder)
     chosen = found if tries >= len(found) else rng.sample(found, tries)
-    folder.mkdir(parents=True, exist_ok=True)
+    bases = [base for base in BASES if any(base == used for used, _, _ in chosen)]
+    for outcome in outcomes_of(folder, [(base, "seed", 1) for base in bases]):
+        assert outcome.kind == SURVIVED, outcome
     yield from outcomes_of(folder, chosen)

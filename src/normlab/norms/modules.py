@@ -258,7 +258,7 @@ class PRMSNorm(AffineNorm):
         axes: tuple[int, ...] = (-1,),
         parameter_axis: int = -1,
     ):
-        if not 0 < p <= 1:
+        if not 1e-9 <= p <= 1:  # partial_size reads nine decimals
             raise UserError(f"p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
         super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
         self.p, self.k = p, functional.partial_size(dim, p)

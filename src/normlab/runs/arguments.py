@@ -18,26 +18,32 @@ from normlab.types import Number, Whole
 CONF = Path(__file__).parents[3] / "conf"  # a checkout; an installed package brings its own
 
 
-def kind_of(group: str, node: Mapping[str, Any], trusted: Collection[str] | None = None) -> Any:
-    """Returns the class or function that `node["_target_"]` names.
+def kind_of(
+    group: str,
+    node: Mapping[str, Any],
+    trusted: Collection[str] | None = None,
+    key: str | None = None,
+) -> Any:
+    """Returns the class or function that `node["_target_"]` names; the node is an option of `group`.
 
     With `trusted`, a list of import paths, only those and what the files of conf/<group> name are
     imported: a config that was stored is data, and must not run what it likes.
-    Raises UserError when there is no such thing or it is not trusted.
+    Raises UserError when there is no such thing or it is not trusted. `key` says where the node
+    stands when that is not `group`: "model.decoder_norm".
     """
-    path = node.get("_target_")
+    path, key = node.get("_target_"), key or group
     if not isinstance(path, str):
-        raise UserError(f"{group}._target_ is missing: choose an option of conf/{group}.")
+        raise UserError(f"{key}._target_ is missing: choose an option of conf/{group}.")
     if trusted is not None and path not in trusted and path not in known_targets(group):
         raise UserError(
-            f"{group}._target_={path} is none of normlab's own: if you trust it, name it with "
+            f"{key}._target_={path} is none of normlab's own: if you trust it, name it with "
             f"--trust {path}."
         )
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{group}._target_={path} cannot be imported ({error}).") from error
+        raise UserError(f"{key}._target_={path} cannot be imported ({error}).") from error
 
 
 @cache

@@ -85,7 +85,7 @@ def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> 
         raise UserError(
             f"{group}={node} is wrong: choose an option of conf/norm, as in `norm@{group}=rmsnorm`."
         )
-    kind = kind_of("norm", node, trusted)
+    kind = kind_of("norm", node, trusted, key=group)
     arguments = check_arguments(group, kind, _arguments(node), given=FROM_MODEL)
 
     def norm(dim: int, /, **layout: Any) -> "Norm":

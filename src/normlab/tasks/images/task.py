@@ -18,7 +18,7 @@ from normlab.tasks.batching import shuffled_batches
 from normlab.tasks.images.sources import Pictures
 from normlab.tasks.images.whitening import whitened
 from normlab.tasks.task import Metric, Sums, Task, mean_losses
-from normlab.types import Count, Positive
+from normlab.types import Count, Epsilon
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Classification(Task):
         seed: int,
         batch_size: Count,
         cache_dir: str,
-        zca_eps: Positive,
+        zca_eps: Epsilon,
     ):
         self.pictures, self.seed, self.batch_size = corpus, seed, batch_size
         self.images = whitened(corpus, zca_eps, cache_dir)
