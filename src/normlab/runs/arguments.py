@@ -24,7 +24,7 @@ def kind_of(
     trusted: Collection[str] | None = None,
     key: str | None = None,
 ) -> Any:
-    """Returns the class or function that `node["_target_"]` names; the node is an option of `group`.
+    """Returns the class or function that `node["_target_"]` names, an option of `group`.
 
     With `trusted`, a list of import paths, only those and what the files of conf/<group> name are
     imported: a config that was stored is data, and must not run what it likes.
