@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ ROOT = Path(__file__).parents[2]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["faults.preload"])
 _numbers = itertools.count()
-LOGS = Path(tempfile.mkdtemp(prefix="faults-logs-"))  # apart from the disks that are filled
 LIMIT = 240.0  # seconds until a process counts as hanging, on a busy machine too
-atexit.register(shutil.rmtree, LOGS, ignore_errors=True)
 
 
 class Child:
@@ -73,8 +71,16 @@ def train(
     """Starts train.py in `run_dir`; `before` is called in the process, `environment` set there."""
     argv = ["train.py", *overrides, f"hydra.run.dir={run_dir}"]
     if log is None:
-        log = LOGS / f"{next(_numbers)}.log"
+        log = logs() / f"{next(_numbers)}.log"
     return Child(partial(script, argv, before, environment), log)
+
+
+@cache
+def logs() -> Path:
+    """Returns a folder for outputs, apart from the disks that are filled."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-logs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def script(
