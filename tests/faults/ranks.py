@@ -15,9 +15,7 @@ from faults.children import Child, hold, train, wait_for
 from faults.outcomes import LOST, SURVIVED, WRONG, Outcome, fault
 from faults.scenes import RUN, Scene, different, refused
 
-SILENCE = (
-    5  # seconds after which a process counts as lost (distributed.TIMEOUT unless told otherwise)
-)
+SILENCE = 5  # seconds after which a process counts as lost; distributed.TIMEOUT by default
 PATIENCE = 60.0  # seconds in which all processes must have ended
 
 
