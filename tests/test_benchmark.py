@@ -1,11 +1,10 @@
 """scripts/benchmark.py from end to end, on a model that takes no time."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import script
 from tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +16,7 @@ def benchmark(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
 
     def run(*arguments):
-        command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return script("scripts/benchmark.py", *arguments, cwd=tmp_path)
 
     run.results = tmp_path / "results" / "benchmarks"
     return run

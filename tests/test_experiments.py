@@ -1,8 +1,6 @@
 """The sweeps of experiments/ are what is registered, and reproduce.py runs one from end to end."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
+from processes import script
 
 from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
@@ -37,6 +36,7 @@ def swept(name, scale):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "scale"), SWEEPS, ids=lambda each: getattr(each, "name", each)
 )
@@ -62,8 +62,7 @@ def test_every_experiment_that_can_run_has_a_smoke_sweep():
 
 
 def reproduce(folder, *arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "reproduce.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return script("scripts/reproduce.py", *arguments, cwd=folder)
 
 
 @pytest.fixture

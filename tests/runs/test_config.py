@@ -36,6 +36,7 @@ def task_of(group, option):
     return next((about[part] for part in target.split(".") if part in about), "translation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group, option):
     overrides = [f"task={task_of(group, option)}", f"{group}={option}"]

@@ -35,6 +35,7 @@ def offline_records(folder):
             yield record
 
 
+@pytest.mark.slow
 def test_an_offline_wandb_run_holds_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     config = {"norm": {"eps": 1e-6}, "init": {"mean": 0.2}, "seed": 3}
@@ -77,6 +78,7 @@ def test_an_offline_wandb_run_holds_the_same(tmp_path, monkeypatch):
     assert list(runs[-1].tags) == ["transformer", "rmsnorm", "completed"]
 
 
+@pytest.mark.slow
 def test_a_failing_job_leaves_no_open_wandb_run(tmp_path, monkeypatch):
     import wandb
 
@@ -94,6 +96,7 @@ def test_without_a_key_the_run_is_offline(tmp_path, monkeypatch):
     assert settings_of(tmp_path)["mode"] == "offline"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_under_its_id_and_sync_finds_both_parts(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     for step in (1, 2):

@@ -1,11 +1,8 @@
 """Scores come from sacreBLEU, with the signature, and never from unequal counts."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import sacrebleu
+from processes import script
 
 from normlab.tasks.translation.scoring import compare, score
 
@@ -54,11 +51,10 @@ def test_compare_shows_the_test_sets_two_runs_share(tmp_path):
                            ("references", "Ein Hund schläft auf dem Sofa .\n")):  # fmt: skip
             (tmp_path / run / kind).mkdir(parents=True)
             (tmp_path / run / kind / "test.txt").write_text(text, encoding="utf-8")
-    script = str(Path(__file__).parents[3] / "scripts" / "compare.py")
-    command = [sys.executable, script, str(tmp_path / "a"), str(tmp_path / "b"), "--samples=20"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["scripts/compare.py", tmp_path / "a", tmp_path / "b", "--samples=20"]
+    done = script(*command)
     assert done.returncode == 0, done.stderr
     assert "| test | BLEU | 100.00 |" in done.stdout and "not seeds" in done.stdout
     (tmp_path / "b" / "references" / "test.txt").write_text("Etwas anderes .\n")
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = script(*command)
     assert done.returncode == 1 and "different references" in done.stderr
