@@ -25,9 +25,10 @@ def torchrun(processes, run_dir, *overrides):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
-               f"--master_port={port}", "train.py", *TINY, "model.dropout=0"]  # fmt: skip
+               f"--master_port={port}", "train.py", *TINY, "model.dropout=0",
+               f"data.cache_dir={run_dir.parent}/cache", f"hydra.run.dir={run_dir}"]  # fmt: skip
     done = subprocess.run(
-        [*command, *overrides, f"data.cache_dir={run_dir.parent}/cache", f"hydra.run.dir={run_dir}"],
+        [*command, *overrides],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=200,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -58,7 +58,7 @@ def test_it_trains_and_is_evaluated_and_tested(run_dir):
     assert {"train/loss", "train/off"} <= set(metrics[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_started_again_it_ends_bit_for_bit_as_if_nothing_had_been(tmp_path, run_dir):
     longer = (*TOY, "trainer.max_steps=400")
     whole, parts = (tmp_path / name for name in ("whole", "parts"))

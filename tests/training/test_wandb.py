@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 
 from normlab.training.tracking import Tracker
 from normlab.training.wandb import wandb_run, wandb_settings
@@ -35,6 +36,17 @@ def offline_records(folder):
             yield record
 
 
+def whole_records(folder):
+    """Returns all of them once the last is there: W&B's own process writes on after the end."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        records = list(offline_records(folder))
+    except DecodeError:
+        return None
+    return records if any(r.WhichOneof("record_type") == "exit" for r in records) else None
+
+
 @pytest.mark.slow
 def test_an_offline_wandb_run_holds_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -52,7 +64,7 @@ def test_an_offline_wandb_run_holds_the_same(tmp_path, monkeypatch):
         tracker.log(10, 2.5, {"dev/bleu": 12.0})
         tracker.finish({"status": "completed", "test": {"t": {"bleu": 30.0}}})
     history, summary, configured, runs = [], {}, {}, []
-    for record in offline_records(tmp_path):
+    for record in wait_for(lambda: whole_records(tmp_path)):
         kind = record.WhichOneof("record_type")
         if kind == "history":
             items = record.history.item
