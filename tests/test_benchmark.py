@@ -46,7 +46,7 @@ def test_profile_names_the_operators(benchmark, tmp_path):
     assert "aten::mm" in (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scaling_shows_efficiency_and_the_share_of_the_exchange(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     options = ("--starts", "1", "--blocks", "2", f"data.cache_dir={tmp_path}/c", *tiny)
