@@ -219,7 +219,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
         interrupts(together=distributed.world_size() > 1) as interrupted,
         _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
         Tracker(path, dashboard, lines) as tracker,
-        Console(config.trainer.max_steps, task.metric.key, silent=rank > 0) as console,
+        Console(config.trainer, task.metric.key, silent=rank > 0) as console,
     ):
         trainer = Trainer(
             parts.model,
@@ -236,6 +236,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.environment,
             console,
             parts.schedule.beta1,
+            task.samples,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
