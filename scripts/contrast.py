@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one core each")
     args, overrides = parser.parse_known_args()
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={args.jobs}"]
-    command = [sys.executable, "train.py", "-m", f"hydra.sweep.dir={FOLDER}", *SWEEP, *overrides]
-    code = subprocess.run([*command, *launcher]).returncode
+    command = [sys.executable, "-m", "normlab", "train", "-m", f"hydra.sweep.dir={FOLDER}"]
+    code = subprocess.run([*command, *SWEEP, *overrides, *launcher]).returncode
     if code:
         sys.exit(f"a run failed (exit code {code}): its train.log in {FOLDER} says why.")
     try:

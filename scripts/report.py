@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.places import experiments
 from normlab.reports.benchmarks import write_pages
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments
@@ -15,7 +16,7 @@ from normlab.reports.pages import write_page
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="experiments to rebuild; all when none is named")
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     try:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.places import CONF, experiments
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("name", help="a folder of experiments/")
     parser.add_argument("--scale", default=SMOKE, help="smoke (default), multi30k, paper, ...")
     parser.add_argument("--launcher", default="basic", choices=("basic", "joblib", "slurm"))
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args, overrides = parser.parse_known_args()
     try:
@@ -45,8 +46,6 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
-    if not Path("train.py").exists():
-        raise UserError("start this in the root of the repository, where train.py is.")
     if cost := experiment.registrations[args.scale].cost():
         print(f"estimated cost: {cost}")
     sweep = f"{experiment.evidence}/{args.scale}"
@@ -67,7 +66,7 @@ def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path)
     """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
     from normlab.runs.sweeps import sweep_directories
 
-    jobs = sweep_directories(Path("conf"), overrides)
+    jobs = sweep_directories(CONF, overrides)
     for job in jobs:  # what another machine measured stands as finished here
         restore(records / job.name, job)
     code = train(jobs, overrides, launcher)
@@ -83,7 +82,7 @@ def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
     folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"
-    command = [sys.executable, "train.py", *overrides]
+    command = [sys.executable, "-m", "normlab", "train", *overrides]
     command += [f"hydra/launcher={launcher}"] * (launcher != "basic")
     started = time.monotonic()
     shown = ""

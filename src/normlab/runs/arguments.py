@@ -6,16 +6,21 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from normlab.errors import UserError
+from normlab.places import CONF
 from normlab.types import Number, Whole
 
-CONF = Path(__file__).parents[3] / "conf"  # a checkout; an installed package brings its own
+PLAIN = {  # what pydantic calls things, in words of the command line
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid string": "a text",
+    "a valid boolean": "true or false",
+}
 
 
 def kind_of(
@@ -120,7 +125,8 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
         case "literal_error":
             choices = problem["ctx"]["expected"].replace("'", "")
             return f"{key}={value} is unknown: use {choices}."
-    expected = problem["msg"].removeprefix("Input should be ")
+    expected = problem["msg"].removeprefix("Input should be ").partition(", unable")[0]
+    expected = PLAIN.get(expected, expected)
     if expected in ("a valid list", "a valid tuple") or "Sequence" in expected:
         expected = "a list"
     return f"{key}={value} is wrong: it must be {expected[:1].lower()}{expected[1:]}."

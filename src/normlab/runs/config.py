@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normlab.errors import UserError
 from normlab.runs.arguments import sentence
 from normlab.training.settings import TrainerSettings
+from normlab.types import Names as NameList
 from normlab.types import Seed
 
 Node = dict[str, Any]  # the fields of a group whose target's signature says what they may be
@@ -41,7 +42,7 @@ class Logger(BaseModel):
     name: Literal["wandb", "none"]
     project: str
     group: str
-    tags: list[str]
+    tags: NameList
 
 
 class Config(BaseModel):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.tasks.hub import load_splits
+from normlab.types import Names
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def grammar(
     return Corpus(src, tgt, bitext("train"), bitext("dev"), {"test": bitext("test")})
 
 
-def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: str) -> Corpus:
+def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> Corpus:
     """Return the `Corpus` in the plain-text files `dir/<name>.<language>`, or the same with `.gz`.
 
     `train` and `dev` are file names without the language, `test` is a list of them. A relative
@@ -119,7 +120,7 @@ def hub(
     revision: str,
     train: str,
     dev: str,
-    test: Sequence[str],
+    test: Names,
     src: str,
     tgt: str,
     format: str,
