@@ -1,8 +1,8 @@
 """The command `normlab`: train.py and scripts/ from any directory."""
 
 import ast
+import importlib
 import os
-import runpy
 import sys
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def _run(argv: list[str]) -> None:
         train(rest)
     elif command in _scripts():
         sys.argv = [f"normlab {command}", *rest]
-        runpy.run_path(str(SCRIPTS / f"{command}.py"), run_name="__main__")
+        importlib.import_module(f"normlab.scripts.{command}").main()
     elif command in ("--help", "-h", "help"):
         print(_help())
     elif command == "--version":
