@@ -54,6 +54,8 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     evidence = read_evidence(experiment, args.scale, args.results)
     if args.scale == SMOKE:
         print(pipeline(evidence))
+    for verdict in evidence.verdicts:
+        print(f"{verdict.verdict:<16}{experiment.claims[verdict.claim]}  {verdict.evidence}")
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
     print(
@@ -78,23 +80,22 @@ def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path)
 
 def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
     """Trains the jobs that have not ended under these limits; returns train.py's exit code."""
-    before = sum(status(job) in ENDED for job in jobs)
+    estimate = TimeLeft(sum(status(job) in ENDED for job in jobs))
     folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"
     command = [sys.executable, "-m", "normlab", "train", *overrides]
     command += [f"hydra/launcher={launcher}"] * (launcher != "basic")
-    started = time.monotonic()
     shown = ""
     with open(log, "a") as output:
         sweep = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             while sweep.poll() is None:
-                shown = show(progress(jobs, before, time.monotonic() - started), shown)
+                shown = show(progress(jobs, estimate), shown)
                 time.sleep(1)
         except KeyboardInterrupt:
             sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
-    show(progress(jobs, before, time.monotonic() - started), shown, last=True)
+    show(progress(jobs, estimate), shown, last=True)
     for job in jobs:
         if status(job) == "failed":
             error = json.loads((job / "summary.json").read_text())["error"]
@@ -112,16 +113,35 @@ def status(job: Path) -> str:
     return "running" if job.exists() else "left"
 
 
-def progress(jobs: list[Path], before: int, seconds: float) -> str:
-    """Returns the progress line; the estimate is by the runs that ended in this call."""
+class TimeLeft:
+    """How long the rest of a sweep takes, by the runs that ended in this call; it never rises."""
+
+    def __init__(self, before: int):
+        self.done = self.before = before
+        self.started = time.monotonic()
+        self.end = float("inf")  # when the sweep will be done
+
+    def __call__(self, done: int, left: int) -> float:
+        """Returns the seconds for `left` runs now that `done` have ended; infinity: unknown."""
+        now = time.monotonic()
+        if done > self.done:  # between two ends the pace would only seem to fall
+            self.done = done
+            pace = (now - self.started) / (done - self.before)
+            self.end = min(self.end, now + pace * left)
+        return max(0.0, self.end - now)
+
+
+def progress(jobs: list[Path], estimate: TimeLeft) -> str:
+    """Returns the progress line."""
     states = [status(job) for job in jobs]
     done = sum(state in ENDED for state in states)
     line = f"{done} of {len(jobs)} runs done, {states.count('running')} running"
     if failed := states.count("failed"):
         line += f", {failed} failed"
     left = len(jobs) - done - failed
-    if done > before and left:
-        minutes = seconds / (done - before) * left / 60
+    seconds = estimate(done, left)
+    if left and seconds < float("inf"):
+        minutes = seconds / 60
         line += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
     return line
 

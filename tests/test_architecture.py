@@ -17,6 +17,7 @@ SHARED = (  # what several tasks stand on
     "tasks.words",
     "tasks.translation.corpora",
     "tasks.translation.grammar",
+    "tasks.translation.tokenised",
 )
 
 

@@ -162,10 +162,11 @@ def test_multirun_names_jobs_readably_and_survives_a_failing_one(tmp_path, cache
 
 @pytest.mark.slow
 def test_translate_keeps_lines_and_evaluate_scores_them(trained, tmp_path):
-    source = "The dog sleeps.\n\nA line\u2028with a separator.\n"
+    source = "The dog sleeps.\n \nA line\u2028with a separator.\n"
     done = python("scripts/translate.py", trained, input=source)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 3
+    assert [not line for line in done.stdout.split("\n")[:3]] == [False, True, False]
     (tmp_path / "src").write_text(source, encoding="utf-8")
     (tmp_path / "ref").write_text("a\nb\nc\n", encoding="utf-8")
     pair = ["--src", tmp_path / "src", "--ref", tmp_path / "ref", "--output", tmp_path / "out"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.tasks.hub import load_splits
+from normlab.tasks.translation.tokenised import looks_tokenised
 from normlab.types import Names
 
 log = logging.getLogger(__name__)
@@ -88,10 +89,21 @@ def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> 
     def bitext(name: str) -> Bitext:
         return Bitext(name, *text_pair(_find(folder, name, src), _find(folder, name, tgt)))
 
+    pairs = _without_empty(bitext(train), where=str(folder / train), unit="line")
+    for language, lines in ((src, pairs.src), (tgt, pairs.tgt)):
+        if looks_tokenised(lines):
+            log.warning(
+                "%s.%s looks tokenised (entities, spaces before full stops): BLEU is meant for "
+                "ordinary text, so score with `scripts/evaluate.py ... --detokenise %s`.",
+                folder / train,
+                language,
+                tgt,
+            )
+            break
     return Corpus(
         src,
         tgt,
-        _without_empty(bitext(train), where=str(folder / train), unit="line"),
+        pairs,
         bitext(dev),
         {name: bitext(name) for name in test},
     )
