@@ -11,6 +11,7 @@ from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import write_page
+from normlab.reports.web import write_web_page
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         for page in write_pages(args.results / "benchmarks", args.results):
             print(f"wrote {page}")
         print(f"wrote {write_index(every, args.experiments, args.results)}")
+        print(f"wrote {write_web_page(every, args.experiments, args.results)}")
     except UserError as error:
         sys.exit(str(error))
     except ImportError:

@@ -20,6 +20,7 @@ from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
 from normlab.reports.records import ENDED, collect, records_folder, restore
+from normlab.reports.web import write_web_page
 
 
 def main() -> None:
@@ -58,9 +59,9 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         print(f"{verdict.verdict:<16}{experiment.claims[verdict.claim]}  {verdict.evidence}")
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
-    print(
-        f"wrote {write_index(read_experiments(args.experiments), args.experiments, args.results)}"
-    )
+    every = read_experiments(args.experiments)
+    print(f"wrote {write_index(every, args.experiments, args.results)}")
+    print(f"wrote {write_web_page(every, args.experiments, args.results)}")
     return code
 
 
