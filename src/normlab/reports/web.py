@@ -3,7 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +21,7 @@ COMPARED = ("none", "layernorm", "rmsnorm", "prmsnorm")
 class Figure:
     """A picture, whole: `source` is a data URL."""
 
-    item: str
+    items: str  # the tables and figures that it belongs to, as "Table 2|Figure 1"
     title: str
     page: str
     source: str
@@ -68,7 +68,11 @@ def _figures(experiments: Sequence[Experiment], results: Path) -> list[Figure]:
             source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
             title = f"{experiment.title} ({path.parent.name})"
             page = f"{experiment.name}/{path.parent.name}/table.md"
-            found.setdefault(content, Figure(experiment.item, title, page, source))
+            if content in found:
+                shared = found[content]
+                found[content] = replace(shared, items=f"{shared.items}|{experiment.item}")
+            else:
+                found[content] = Figure(experiment.item, title, page, source)
     return list(found.values())
 
 
