@@ -52,7 +52,8 @@ def test_an_effect_lies_within_its_plot():
 @pytest.fixture(scope="module")
 def browser():
     selenium = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no Chromium")
     options = selenium.ChromeOptions()
