@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -107,7 +108,9 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
         case "extra_forbidden":
             listed = f": {prefix.rstrip('.')} has {', '.join(known)}" if known else ""
             unknown = prefix + ".".join(map(str, problem["loc"]))
-            return f"{unknown} is no key of the config{listed}."
+            near = get_close_matches(str(problem["loc"][-1]), known, n=1)
+            listed += f"; did you mean {prefix}{near[0]}?" if near else "."
+            return f"{unknown} is no key of the config{listed}"
         case "missing":
             return f"no value for {key}: give one, as in `{key}=...`."
         case "value_error":

@@ -86,6 +86,10 @@ def check(cfg: DictConfig) -> Config:
         plain = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(_one_sentence(error)) from error
+    names = plain.get("names") if isinstance(plain, dict) else None
+    for group in ("norm", "init", "model", "data", "task"):
+        if isinstance(names, dict) and names.get(group, "") is None:
+            raise UserError(f"no {group} is chosen: give one, as `--help` lists them.")
     try:
         return Config.model_validate(plain)
     except ValidationError as error:
