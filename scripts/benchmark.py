@@ -3,10 +3,11 @@
     scripts/benchmark.py norms
     scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
     scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
+    scripts/benchmark.py scaling --model transformer_tiny --processes 1 2
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
     scripts/benchmark.py joeynmt --python JOEYNMT_ENV/bin/python data=text data.dir=DIR
 
-Further arguments of `steps`, `profile` and `joeynmt` are overrides of train.py.
+Further arguments of `steps`, `profile`, `scaling` and `joeynmt` are overrides of train.py.
 """
 
 import argparse
@@ -47,6 +48,10 @@ def main() -> None:
     )
     profile.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     profile.add_argument("--batches", type=int, default=8, help="steps that are profiled")
+    scaling = kinds.add_parser("scaling", parents=[common], help="one run on several processes")
+    scaling.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
+    scaling.add_argument("--processes", nargs="+", type=int, default=[1, 2])
+    scaling.add_argument("--starts", type=int, default=5, help="of each number of processes")
     decode = kinds.add_parser("decode", parents=[common], help="translation of a test set")
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
@@ -56,7 +61,7 @@ def main() -> None:
     joeynmt.add_argument("--steps", type=int, default=1000, help="trained before loss and decoding")
     joeynmt.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
-    if overrides and args.kind not in ("steps", "profile", "joeynmt"):
+    if overrides and args.kind not in ("steps", "profile", "scaling", "joeynmt"):
         parser.error(f"unknown argument {overrides[0]}")
     try:
         result = measure(args, overrides)
@@ -74,7 +79,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     """Returns what the chosen benchmark found, with where and how it was measured."""
     import torch
 
-    from normlab.benchmarks import decoding, joeynmt, norms, profiling, steps
+    from normlab.benchmarks import decoding, joeynmt, norms, profiling, scaling, steps
     from normlab.benchmarks.timing import environment
     from normlab.runs.environment import code_version, device_of, set_threads
 
@@ -99,6 +104,12 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
             alone = {"": steps.Variant([], one_kernel=True)}
             work = steps.workload(CONF, overrides, alone, args.batches, device)
             found = profiling.benchmark(work, args.model, device)
+        case "scaling":
+            threads = args.threads or 1
+            found = scaling.benchmark(
+                CONF, overrides, args.model, args.processes, args.starts, args.blocks,
+                args.device, threads,
+            )  # fmt: skip
         case "decode":
             found = decoding.benchmark(
                 args.run_dirs, args.beams, args.sentences, args.blocks, device

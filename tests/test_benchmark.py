@@ -48,6 +48,21 @@ def test_profile_names_the_operators(benchmark, tmp_path):
     assert "aten::mm" in (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
 
 
+@pytest.mark.slow
+def test_scaling_shows_efficiency_and_the_share_of_the_exchange(benchmark, tmp_path):
+    tiny = [override for override in TINY if not override.startswith("logger")]
+    options = ("--starts", "1", "--blocks", "2", f"data.cache_dir={tmp_path}/c", *tiny)
+    result = benchmark("scaling", *options)
+    assert result.returncode == 0, result.stderr
+    one, two = result.stdout.strip().split("\n")[-2:]
+    assert one.startswith("| 1 |") and one.endswith("| 1.00 (1.00 to 1.00) | - |")
+    assert two.startswith("| 2 |") and two.count(" to ") == 3
+    assert (
+        "trainer.precision=fp8 is unknown"
+        in benchmark("scaling", "trainer.precision=fp8", *options).stderr
+    )
+
+
 def test_mistakes_are_one_sentence(benchmark):
     assert "unknown argument norm=none" in benchmark("norms", "norm=none").stderr
     result = benchmark("decode", "nowhere")

@@ -23,8 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from normlab.errors import UserError
 from normlab.ranks import HINT, Place
 
-# A process that is silent for longer ends the run.
-TIMEOUT = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", "60")))
+# Seconds: a process that is silent for longer ends the run, within a minute all told.
+TIMEOUT = 50.0
 # How gloo and NCCL say that a peer is gone or silent.
 LOST = re.compile(r"peer|[Tt]imed out|[Tt]imeout|NCCL|Gloo|gloo")
 T = TypeVar("T")
@@ -45,9 +45,10 @@ def joined(here: Place) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank)
+    timeout = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", TIMEOUT)))
     try:
         dist.init_process_group(
-            backend, rank=here.rank, world_size=here.world_size, timeout=TIMEOUT
+            backend, rank=here.rank, world_size=here.world_size, timeout=timeout
         )
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"

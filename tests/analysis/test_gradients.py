@@ -11,7 +11,7 @@ from normlab.analysis.gradients import EXACT, residuals
 from normlab.runs.components import stock_norms
 
 NORMS = stock_norms(eps=0.0, bias=True)
-NO_SCALE = {"none", "dyt", "recentre"}  # invariant to no scale
+NO_SCALE = {"none", "affine", "dyt", "recentre"}  # invariant to no scale
 ALL = ["gain, W", "gain, x", "dW, x", "dW, W", "along W"]
 
 

@@ -14,6 +14,7 @@ from normlab.runs.components import stock_norms
 MATRIX, CENTRE, VECTOR, DATA, SHIFT, CASE, POSITION = CHANGES
 NORMS = stock_norms(eps=0.0)
 INVARIANT = {
+    "affine": set(),
     "batchnorm": {MATRIX, VECTOR, DATA, SHIFT},
     "crmsnorm": {MATRIX, DATA, CASE, POSITION},
     "dyt": set(),

@@ -5,7 +5,7 @@ Each fault is a function that does it some times over and yields one outcome a t
 does each once or twice.
 """
 
-from faults import corpora, damage, disks, fuzz, kernels, killing  # noqa: F401
+from faults import corpora, damage, disks, fuzz, kernels, killing, ranks  # noqa: F401
 from faults.outcomes import FAULTS
 
 __all__ = ["FAULTS"]

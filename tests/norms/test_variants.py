@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normlab.norms import CRMSNorm, DyT, LayerNorm, Recentre, RMSNorm, ScaleNorm
+from normlab.norms import Affine, CRMSNorm, DyT, LayerNorm, Recentre, RMSNorm, ScaleNorm
 from normlab.norms import functional as F
 
 X = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3 + 1
 GAIN = torch.linspace(0.5, 2, 12, dtype=torch.float64)
 BIAS = torch.linspace(-1, 1, 12, dtype=torch.float64)
-KINDS = [CRMSNorm, DyT, Recentre, ScaleNorm]
+KINDS = [Affine, CRMSNorm, DyT, Recentre, ScaleNorm]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -25,6 +25,7 @@ def test_formulas_written_out():
         affine = list(zip(a, GAIN.tolist(), BIAS.tolist(), strict=True))
         three = torch.tensor([3.0], dtype=torch.float64)
         for got, want in [
+            (F.affine(row, GAIN, BIAS), [v * g + b for v, g, b in affine]),
             (F.recentre(row, GAIN, BIAS), [(v - mean) * g + b for v, g, b in affine]),
             (F.crms_norm(row, GAIN, BIAS, 0.1), [v / full * g + b for v, g, b in affine]),
             (F.scale_norm(row, three, None, 0.1), [3 * v / length for v in a]),

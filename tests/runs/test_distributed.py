@@ -1,12 +1,13 @@
-"""One run on several processes: the same curve whatever their number, and one end for all."""
+"""One run on several processes: the same curve whatever their number, and one end for all.
+
+What happens when one of them is lost, signalled or reads other data: faults/ranks.py.
+"""
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,28 +54,6 @@ def log_of(run_dir):
     return Path(f"{run_dir}.log").read_text()
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "nothing came"
-        time.sleep(0.05)
-    return found
-
-
-def ranks(run_dir):
-    """Returns the processes that train in `run_dir`, the first one first."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"train.py .*hydra.run.dir={run_dir}"], capture_output=True, text=True
-    ).stdout.split()
-    places = {}
-    for pid in map(int, found):
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        values = dict(entry.split(b"=", 1) for entry in environment if b"=" in entry)
-        if b"RANK" in values:
-            places[int(values[b"RANK"])] = pid
-    return [places[number] for number in sorted(places)]
-
-
 @pytest.mark.parametrize("tiny", [TINY, TINY_RNN], ids=["transformer", "rnnsearch"])
 def test_one_two_and_three_processes_have_one_curve(tmp_path, tiny):
     alone = run(1, tmp_path / "1", *STEPS, tiny=tiny)
@@ -105,77 +84,6 @@ def test_a_mistake_and_a_finished_run_end_all_processes(tmp_path):
     run(2, tmp_path / "r", *STEPS)
     run(2, tmp_path / "r", *STEPS)
     assert "This run is complete" in log_of(tmp_path / "r")
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads Linux's /proc")
-@pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_a_lost_process_ends_the_run_and_it_goes_on_when_started_again(tmp_path, number, how):
-    if how == signal.SIGSTOP and number == 0:
-        pytest.skip("a stopped first process is Ctrl-Z: nobody is left to say so")
-    lengths = ["trainer.max_steps=400", "trainer.checkpoint_every=5", "trainer.eval_every=200"]
-    run_dir = tmp_path / "r"
-    process = start(2, run_dir, *lengths, NORMLAB_TIMEOUT="5")
-    wait_for((run_dir / "checkpoints" / "last.pt").exists)
-    lost = ranks(run_dir)[number]
-    os.kill(lost, how)
-    try:
-        if how == signal.SIGSTOP:
-            wait_for(lambda: "does not answer" in log_of(run_dir), 60)
-    finally:
-        if how == signal.SIGSTOP:
-            os.kill(lost, signal.SIGKILL)
-    assert process.wait(60) != 0
-    if number == 1:
-        summary = json.loads((run_dir / "summary.json").read_text())
-        assert "has failed or does not answer" in summary["error"]
-    run(2, run_dir, *lengths[1:], "trainer.max_steps=20")
-    assert "Resuming at step" in log_of(run_dir)
-    steps = [record["step"] for record in read(run_dir) if "train/loss" in record]
-    assert steps == sorted(set(steps))
-
-
-def test_a_signal_to_one_process_stops_all_with_a_checkpoint(tmp_path):
-    run_dir = tmp_path / "r"
-    process = start(2, run_dir, "trainer.max_steps=4000", "trainer.checkpoint_every=5")
-    wait_for((run_dir / "checkpoints" / "last.pt").exists)
-    os.kill(ranks(run_dir)[1], signal.SIGTERM)
-    assert process.wait(60) != 0
-    assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
-
-
-def test_processes_that_read_other_data_are_refused(tmp_path):
-    code = (
-        "import os, sys, pathlib\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        "rank = int(os.environ['RANK'])\n"
-        "lines = [f'{word} number {i}' for word in ('ein', 'a') for i in range(200)]\n"
-        "own = folder / str(rank)\n"
-        "own.mkdir()\n"
-        "for name in ('train', 'val', 'test'):\n"
-        "    for side in ('en', 'de'):\n"
-        "        more = ['another line'] * (rank if name == 'train' else 0)\n"
-        "        (own / f'{name}.{side}').write_text('\\n'.join(lines + more) + '\\n')\n"
-        "from normlab import distributed\n"
-        "from normlab.ranks import place\n"
-        "from normlab.tasks.translation.corpora import text\n"
-        "from normlab.tasks.translation.encoding import encode_corpus\n"
-        "with distributed.joined(place()):\n"
-        "    names = dict(train='train', dev='val', test=['test'], src='en', tgt='de')\n"
-        "    corpus = text(dir=str(own), **names)\n"
-        "    contents = encode_corpus(corpus, vocab_size=260, max_length=64,\n"
-        "                             cache_dir=str(folder / 'cache')).contents\n"
-        "    distributed.same_everywhere('data', contents)\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
-         str(script), str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "process 1 has other data than process 0 (train" in done.stderr
 
 
 def test_two_tasks_of_a_submitit_job_train_one_run(tmp_path):

@@ -3,9 +3,10 @@
 from normlab.norms.base import Norm, NormFactory, implementation, reparameterise
 from normlab.norms.modules import L2Norm, LayerNorm, NoNorm, PRMSNorm, RMSNorm, WeightNorm
 from normlab.norms.positions import BatchNorm, GroupNorm, InstanceNorm
-from normlab.norms.variants import CRMSNorm, DyT, Recentre, ScaleNorm
+from normlab.norms.variants import Affine, CRMSNorm, DyT, Recentre, ScaleNorm
 
 __all__ = [
+    "Affine",
     "BatchNorm",
     "CRMSNorm",
     "DyT",

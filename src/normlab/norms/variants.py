@@ -30,6 +30,26 @@ class Recentre(AffineNorm):
         return functional.recentre(x, weight, bias)
 
 
+class Affine(AffineNorm):
+    """A norm's gain and bias alone: neither re-centring nor re-scaling."""
+
+    def __init__(
+        self,
+        dim: int,
+        gain: bool = True,
+        bias: bool = True,
+        impl: str = "auto",
+        *,
+        axes: tuple[int, ...] = (-1,),
+        parameter_axis: int = -1,
+    ):
+        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.affine(functional.statistics_dtype(x), weight, bias).to(x.dtype)
+
+
 class ScaleNorm(AffineNorm):
     """ScaleNorm (Nguyen & Salazar 2019): x / |x| times one learned scalar, from sqrt(dim)."""
 

@@ -24,6 +24,7 @@ COLOURS = {  # Okabe and Ito 2008: distinguishable with every kind of colour bli
     "l2norm": "#CC79A7",
     "weightnorm": "#E69F00",
     "recentre": "#56B4E9",
+    "affine": "#F0E442",
 }
 OTHER = "#000000"
 MIN_POINTS = 10  # of a curve: fewer hide its shape

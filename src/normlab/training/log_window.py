@@ -27,7 +27,8 @@ class Window:
             self.count, self.items = state["count"], state["items"]
             self.seconds = state["seconds"]
             self._allocate()
-            self.sums[: self.count] = state["sums"].to(device) / distributed.world_size()
+            self.sums[: self.count] = state["sums"].to(device)
+            self.sums[:, :-1] /= distributed.world_size()  # not the gradient norm, which all have
 
     def clear(self) -> None:
         """Begins anew."""

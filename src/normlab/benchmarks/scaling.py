@@ -1,0 +1,135 @@
+"""One run on several processes: what a step costs, and how much of it is the exchange of gradients.
+
+Every measurement is a start of N processes of its own, which train on their shares of the same
+global batches, once with gradients exchanged (DistributedDataParallel) and once without, a step of
+each in random order.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from normlab import distributed
+from normlab.benchmarks.steps import Steps
+from normlab.benchmarks.timing import interleave
+from normlab.errors import UserError
+from normlab.ranks import place
+from normlab.runs import components
+from normlab.runs.assemble import check_parts
+from normlab.runs.config import check
+from normlab.runs.environment import device_of, set_threads
+from normlab.runs.sweeps import compose_job
+
+BATCHES = 8  # different ones to cycle through
+
+
+def benchmark(
+    conf: Path,
+    overrides: Sequence[str],
+    model: str,
+    processes: Sequence[int],
+    starts: int,
+    blocks: int,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Returns the record of steps of `model` on each number of `processes`, each started anew.
+
+    Raises UserError for a mistake in the config, and when the processes fail.
+    """
+    check_parts(check(compose_job(conf, [*overrides, "logger=none"])))
+    found: dict[int, list[dict[str, float]]] = {count: [] for count in processes}
+    for _ in range(starts):
+        for count in processes:
+            found[count].append(_start(conf, overrides, count, blocks, device, threads))
+    return {
+        "name": f"scaling_{model}",
+        "title": f"Steps of {model} on several processes",
+        "records": [],
+        "method": [f"{starts} starts in turn, {blocks} steps each, {threads} CPU thread(s) each."],
+        "notes": [
+            "One global batch whatever their number. Efficiency is the time on one process over N",
+            "times that on N; the exchange is the part of a step that goes when each process keeps",
+            "its gradients to itself. Medians over starts, with the smallest and the largest.",
+            "",
+            *_table(found),
+        ],
+        "measured": found,
+    }
+
+
+def _start(
+    conf: Path, overrides: Sequence[str], count: int, blocks: int, device: str, threads: int
+) -> dict[str, float]:
+    """Returns what `count` processes measured: seconds of a step with and without the exchange."""
+    work = {
+        "conf": str(conf), "overrides": list(overrides),
+        "blocks": blocks, "device": device, "threads": threads,
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}",
+        "-m", "normlab.benchmarks.scaling", json.dumps(work),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{count} processes failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def _table(found: dict[int, list[dict[str, float]]]) -> list[str]:
+    lines = ["| processes | ms a step | items/s | efficiency | exchange |", "|---|---|---|---|---|"]
+    for count, starts in found.items():
+        steps = np.array([start["step"] for start in starts])
+        exchange = 1 - np.array([start["alone"] for start in starts]) / steps
+        row = [str(count), _spread(1000 * steps, "{:.1f}")]
+        row.append(f"{statistics.median(s['items'] for s in starts) / np.median(steps):,.0f}")
+        if 1 in found:
+            single = np.array([start["step"] for start in found[1]])
+            row.append(_spread(single / (count * steps), "{:.2f}"))
+        else:
+            row.append("-")
+        row.append(_spread(100 * exchange, "{:.0f} %") if count > 1 else "-")
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def _spread(values: np.ndarray, form: str) -> str:
+    median, low, high = (form.format(f(values)) for f in (np.median, np.min, np.max))
+    return f"{median} ({low} to {high})"
+
+
+def _measure(work: dict[str, Any]) -> dict[str, float]:
+    """Returns this process's median seconds of a step with and without the exchange."""
+    torch.set_flush_denormal(True)
+    set_threads(work["threads"])
+    here = place()
+    with distributed.joined(here):
+        device = device_of(work["device"])
+        config = check(compose_job(Path(work["conf"]), [*work["overrides"], "logger=none"]))
+        task = components.build_task(config)
+        makers = task.batches(0, rank=here.rank, world_size=here.world_size)[:BATCHES]
+        batches = [make().to(device) for make in makers]
+        steps = {}
+        for name in ("step", "alone"):
+            torch.manual_seed(config.seed)
+            model = components.build_model(config, task.model_arguments)
+            components.initialize_model(model, config)
+            steps[name] = Steps(model.to(device), task, config, batches, device)
+        if here.world_size > 1:
+            steps["step"].objective = distributed.replicated(steps["step"].objective)
+        times = interleave(dict(steps), work["blocks"], device, warmup=len(batches))
+        items = sum(batch.items for batch in batches) / len(batches)
+        return {**{name: statistics.median(t) for name, t in times.items()}, "items": items}
+
+
+if __name__ == "__main__":
+    measured = _measure(json.loads(sys.argv[1]))
+    if place().rank == 0:
+        print(json.dumps(measured))

@@ -1,0 +1,39 @@
+"""The window of steps behind a log line."""
+
+import pytest
+import torch
+
+from normlab import distributed
+from normlab.training.log_window import Window
+
+CPU = torch.device("cpu")
+
+
+def filled(norms, sums):
+    window = Window(8, CPU, {})
+    for norm, total in zip(norms, sums, strict=True):
+        window.add({"loss": (torch.tensor(total), 4)}, torch.tensor(norm), 4)
+    window.seconds = 1.0
+    return window
+
+
+def test_it_goes_on_from_its_state():
+    window = Window(8, CPU, filled([1.0, 3.0], [8.0, 16.0]).state())
+    window.add({"loss": (torch.tensor(24.0), 4)}, torch.tensor(5.0), 4)
+    means = window.means()
+    assert (means["train/loss"], means["train/grad_norm"]) == (48 / 12, 3.0)
+
+
+def test_on_two_processes_sums_are_shared_and_every_process_has_the_gradient_norm(monkeypatch):
+    state = filled([1.0, 3.0], [8.0, 16.0]).state()
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    windows = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        windows.append(Window(8, CPU, state))
+    monkeypatch.setattr(distributed, "total", lambda _: windows[0].sums[:2] + windows[1].sums[:2])
+    monkeypatch.setattr(distributed, "gather", lambda _: [window.counts for window in windows])
+    for window in windows:
+        means = window.means()
+        assert means["train/loss"] == pytest.approx(24 / 8)
+        assert means["train/grad_norm"] == pytest.approx(2.0)
