@@ -18,6 +18,7 @@ from normlab.types import Number, Whole
 
 PLAIN = {  # what pydantic calls things, in words of the command line
     "a valid integer": "an integer",
+    "a valid integer, got a number with a fractional part": "an integer",
     "a valid number": "a number",
     "a valid string": "a text",
     "a valid boolean": "true or false",
@@ -111,6 +112,8 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
             near = get_close_matches(str(problem["loc"][-1]), known, n=1)
             listed += f"; did you mean {prefix}{near[0]}?" if near else "."
             return f"{unknown} is no key of the config{listed}"
+        case "missing" if isinstance(problem["loc"][-1], int):
+            return f"{key} is too short: its entry {problem['loc'][-1] + 1} is missing."
         case "missing":
             return f"no value for {key}: give one, as in `{key}=...`."
         case "value_error":
