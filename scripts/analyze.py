@@ -8,8 +8,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.files import write_json, write_text
-
-ROOT = Path(__file__).parents[1]
+from normlab.places import experiments
 
 
 def invariance(args: argparse.Namespace) -> None:
@@ -19,7 +18,7 @@ def invariance(args: argparse.Namespace) -> None:
 
     rows = [
         line
-        for line in (ROOT / "experiments/table1/paper.csv").read_text("utf-8").split("\n")
+        for line in (experiments() / "table1/paper.csv").read_text("utf-8").split("\n")
         if line and not line.startswith("#")
     ]
     marks = {row["method"]: row for row in csv.DictReader(rows)}
@@ -81,18 +80,19 @@ def signal(args: argparse.Namespace) -> None:
     means, seeds = [0.0, 0.02, 0.05, 0.1, 0.2], [1, 2, 3]
     records = analysis.measure(build, norms, ["post", "pre"], means, seeds)
     page = SIGNAL + analysis.table(records, ["token", "apart"]) + "\n"
-    earlier = ROOT / "results/centre/multi30k/earlier/runs.csv"
-    with open(earlier, encoding="utf-8", newline="") as file:
-        runs = [
-            analysis.Trained(
-                row["norm"],
-                row["model.norm_placement"],
-                float(row["init.mean"]),
-                float(row["dev/nll"]) if row["status"] == "completed" else float("inf"),
-            )
-            for row in csv.DictReader(file)
-        ]
-    page += PREDICTION + analysis.prediction(records, runs) + "\n"
+    earlier = args.results / "centre/multi30k/earlier/runs.csv"
+    if earlier.exists():
+        with open(earlier, encoding="utf-8", newline="") as file:
+            runs = [
+                analysis.Trained(
+                    row["norm"],
+                    row["model.norm_placement"],
+                    float(row["init.mean"]),
+                    float(row["dev/nll"]) if row["status"] == "completed" else float("inf"),
+                )
+                for row in csv.DictReader(file)
+            ]
+        page += PREDICTION + analysis.prediction(records, runs) + "\n"
     write_text(args.results / "signal" / "table.md", page)
     write_json(args.results / "signal" / "table.json", {"records": records})
     print(page)
@@ -219,7 +219,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where pages go")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where pages go")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         parts = commands.add_parser(name, help=command.__doc__)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
+from normlab.places import CONF
 from normlab.reports.benchmarks import write_pages
 
-CONF = Path("conf")
 RAW = Path("runs/benchmarks")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.files import check_files, read_sealed
+from normlab.reports.records import read_record
 from normlab.tasks.translation.scoring import compare
 
 
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="bootstrap resamples")
     args = parser.parse_args()
     try:
+        for difference in differences(args.run_a, args.run_b):
+            print(f"not like for like: {difference}")
         print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
         for run in (args.run_a, args.run_b):
             if (run / "summary.json").exists():
@@ -41,6 +44,25 @@ def main() -> None:
     except (UserError, ValueError) as error:
         sys.exit(str(error))
     print("\nA paired bootstrap over sentences: it tests these outputs, not seeds.")
+
+
+def differences(run_a: Path, run_b: Path) -> list[str]:
+    """Returns in what the runs differ that is no question of norm or initialisation."""
+    if not all((run / "summary.json").exists() for run in (run_a, run_b)):
+        return []  # outputs of something else, laid out as those of a run
+    a, b = read_record(run_a), read_record(run_b)
+    found = []
+    if a.summary["steps"] != b.summary["steps"]:
+        found.append(f"A was trained for {a.summary['steps']} steps, B for {b.summary['steps']}.")
+    if a.summary.get("contents") != b.summary.get("contents"):
+        found.append("A and B were trained on other data or subwords.")
+    decoding = [run.config.get("decoding") or {} for run in (a, b)]
+    for key in sorted(decoding[0].keys() | decoding[1].keys()):
+        if decoding[0].get(key) != decoding[1].get(key):
+            found.append(
+                f"A has decoding.{key}={decoding[0].get(key)}, B has {decoding[1].get(key)}."
+            )
+    return found
 
 
 def shared_sets(run_a: Path, run_b: Path) -> list[str]:

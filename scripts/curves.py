@@ -6,7 +6,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.reports.figures import Panel, draw_curves, wide, write_figure
-from normlab.reports.records import read_record
+from normlab.reports.records import read_runs
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("curves.png"), help=".png or .svg")
     args = parser.parse_args()
     try:
-        runs = [read_record(path) for path in args.run_dirs]
+        runs = read_runs(args.run_dirs)
         panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in args.keys]
         write_figure(panels, draw_curves, args.out)
     except UserError as error:

@@ -15,6 +15,7 @@ from normlab.errors import UserError
 from normlab.runs.loaded import load_run, load_translator
 from normlab.tasks.translation.corpora import text_pair
 from normlab.tasks.translation.scoring import score
+from normlab.tasks.translation.tokenised import detokenise, looks_tokenised
 
 
 def main() -> None:
@@ -28,6 +29,11 @@ def main() -> None:
     parser.add_argument("--beam", type=int, help="beam size for --src; default: the run's own")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--output", type=Path, help="file for translations of --src, else a folder")
+    parser.add_argument(
+        "--detokenise",
+        metavar="LANGUAGE",
+        help="of --ref: put translations and references back into ordinary text (sacremoses)",
+    )
     parser.add_argument(
         "--trust",
         action="append",
@@ -56,7 +62,15 @@ def on_text(args: argparse.Namespace) -> dict[str, Any]:
     """Returns SacreBLEU and chrF, with their signatures, of a translation run on any text pair."""
     sources, references = text_pair(args.src, args.ref)
     translator = load_translator(args.run_dir, args.checkpoint, args.device, args.trust)
-    hypotheses, _ = translator(sources, beam=args.beam)
+    hypotheses, cut = translator(sources, beam=args.beam)
+    if cut:
+        print(translator.warning(cut), file=sys.stderr)
+    if args.detokenise:
+        hypotheses, references = (
+            detokenise(lines, args.detokenise) for lines in (hypotheses, references)
+        )
+    elif looks_tokenised(references):
+        print(f"{args.ref} looks tokenised: see --detokenise.", file=sys.stderr)
     if args.output is not None:
         args.output.write_text("".join(h + "\n" for h in hypotheses), encoding="utf-8")
     return {**score(hypotheses, references)}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.places import experiments
 from normlab.registration import MIN_POWER, read_registrations
 from normlab.reports.power import power
 
@@ -19,7 +20,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", help="EXPERIMENT/SCALE; all when none is named")
     parser.add_argument("--seeds", type=int, help="instead of the registered number")
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     try:

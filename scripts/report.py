@@ -5,17 +5,19 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.places import experiments
 from normlab.reports.benchmarks import write_pages
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import write_page
+from normlab.reports.web import write_web_page
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="experiments to rebuild; all when none is named")
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     try:
@@ -28,6 +30,7 @@ def main() -> None:
         for page in write_pages(args.results / "benchmarks", args.results):
             print(f"wrote {page}")
         print(f"wrote {write_index(every, args.experiments, args.results)}")
+        print(f"wrote {write_web_page(every, args.experiments, args.results)}")
     except UserError as error:
         sys.exit(str(error))
     except ImportError:

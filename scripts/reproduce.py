@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 from normlab.errors import UserError
+from normlab.places import CONF, experiments
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
 from normlab.reports.records import ENDED, collect, records_folder, restore
+from normlab.reports.web import write_web_page
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("name", help="a folder of experiments/")
     parser.add_argument("--scale", default=SMOKE, help="smoke (default), multi30k, paper, ...")
     parser.add_argument("--launcher", default="basic", choices=("basic", "joblib", "slurm"))
-    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args, overrides = parser.parse_known_args()
     try:
@@ -45,8 +47,6 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
-    if not Path("train.py").exists():
-        raise UserError("start this in the root of the repository, where train.py is.")
     if cost := experiment.registrations[args.scale].cost():
         print(f"estimated cost: {cost}")
     sweep = f"{experiment.evidence}/{args.scale}"
@@ -55,11 +55,13 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     evidence = read_evidence(experiment, args.scale, args.results)
     if args.scale == SMOKE:
         print(pipeline(evidence))
+    for verdict in evidence.verdicts:
+        print(f"{verdict.verdict:<16}{experiment.claims[verdict.claim]}  {verdict.evidence}")
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
-    print(
-        f"wrote {write_index(read_experiments(args.experiments), args.experiments, args.results)}"
-    )
+    every = read_experiments(args.experiments)
+    print(f"wrote {write_index(every, args.experiments, args.results)}")
+    print(f"wrote {write_web_page(every, args.experiments, args.results)}")
     return code
 
 
@@ -67,7 +69,7 @@ def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path)
     """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
     from normlab.runs.sweeps import sweep_directories
 
-    jobs = sweep_directories(Path("conf"), overrides)
+    jobs = sweep_directories(CONF, overrides)
     for job in jobs:  # what another machine measured stands as finished here
         restore(records / job.name, job)
     code = train(jobs, overrides, launcher)
@@ -79,23 +81,22 @@ def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path)
 
 def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
     """Trains the jobs that have not ended under these limits; returns train.py's exit code."""
-    before = sum(status(job) in ENDED for job in jobs)
+    estimate = TimeLeft(sum(status(job) in ENDED for job in jobs))
     folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"
-    command = [sys.executable, "train.py", *overrides]
+    command = [sys.executable, "-m", "normlab", "train", *overrides]
     command += [f"hydra/launcher={launcher}"] * (launcher != "basic")
-    started = time.monotonic()
     shown = ""
     with open(log, "a") as output:
         sweep = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             while sweep.poll() is None:
-                shown = show(progress(jobs, before, time.monotonic() - started), shown)
+                shown = show(progress(jobs, estimate), shown)
                 time.sleep(1)
         except KeyboardInterrupt:
             sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
-    show(progress(jobs, before, time.monotonic() - started), shown, last=True)
+    show(progress(jobs, estimate), shown, last=True)
     for job in jobs:
         if status(job) == "failed":
             error = json.loads((job / "summary.json").read_text())["error"]
@@ -113,16 +114,35 @@ def status(job: Path) -> str:
     return "running" if job.exists() else "left"
 
 
-def progress(jobs: list[Path], before: int, seconds: float) -> str:
-    """Returns the progress line; the estimate is by the runs that ended in this call."""
+class TimeLeft:
+    """How long the rest of a sweep takes, by the runs that ended in this call; it never rises."""
+
+    def __init__(self, before: int):
+        self.done = self.before = before
+        self.started = time.monotonic()
+        self.end = float("inf")  # when the sweep will be done
+
+    def __call__(self, done: int, left: int) -> float:
+        """Returns the seconds for `left` runs now that `done` have ended; infinity: unknown."""
+        now = time.monotonic()
+        if done > self.done:  # between two ends the pace would only seem to fall
+            self.done = done
+            pace = (now - self.started) / (done - self.before)
+            self.end = min(self.end, now + pace * left)
+        return max(0.0, self.end - now)
+
+
+def progress(jobs: list[Path], estimate: TimeLeft) -> str:
+    """Returns the progress line."""
     states = [status(job) for job in jobs]
     done = sum(state in ENDED for state in states)
     line = f"{done} of {len(jobs)} runs done, {states.count('running')} running"
     if failed := states.count("failed"):
         line += f", {failed} failed"
     left = len(jobs) - done - failed
-    if done > before and left:
-        minutes = seconds / (done - before) * left / 60
+    seconds = estimate(done, left)
+    if left and seconds < float("inf"):
+        minutes = seconds / 60
         line += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
     return line
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.reports.records import read_record
-from normlab.reports.tables import pivot
+from normlab.reports.records import read_runs
+from normlab.reports.tables import heading, pivot
 
 
 def main() -> None:
@@ -17,9 +17,8 @@ def main() -> None:
     parser.add_argument("--value", default="best_dev", help="such a key, or a metric: dev/nll")
     args = parser.parse_args()
     try:
-        runs = [read_record(path) for path in args.run_dirs if (path / "summary.json").exists()]
-        if not runs:
-            raise UserError("none of these directories holds a finished run.")
+        runs = read_runs(args.run_dirs)
+        print(f"{heading(runs, args.value)}\n")
         print(pivot(runs, args.rows, args.columns, args.value))
     except UserError as error:
         sys.exit(str(error))

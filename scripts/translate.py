@@ -33,8 +33,7 @@ def main() -> None:
     for translation in translations:
         print(translation)
     if cut:
-        lines = ", ".join(str(i + 1) for i in cut[:10]) + ", ..." * (len(cut) > 10)
-        print(f"cut to {translator.max_length} subwords: line {lines}", file=sys.stderr)
+        print(translator.warning(cut), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 pip install -e '.[dashboard]'
 scripts/wandb_dashboard.py --entity TEAM            # prints the address of the workspace
 scripts/wandb_dashboard.py --entity TEAM --dry-run  # prints the panels; needs no account
+scripts/wandb_dashboard.py --draw workspace.png RUN_DIR ...  # draws them; needs no account either
 """
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
+
+from normlab.errors import UserError
 
 # title, metric on y, and on x ("Step", or training seconds, evaluation excluded)
 PANELS = {
@@ -21,7 +25,7 @@ PANELS = {
     ],
     "Wall-clock": [
         ("ms per step", "train/step_ms", "Step"),
-        ("target tokens per second", "train/tokens_per_second", "Step"),
+        ("target tokens per second", "train/items_per_second", "Step"),
     ],
 }
 GROUP_BY = ("names.norm", "init.mean", "norm_impl")  # what is left to differ is the seed
@@ -31,10 +35,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--entity", required=True, help="W&B user or team")
+    parser.add_argument("--entity", help="W&B user or team")
     parser.add_argument("--project", default="normlab")
     parser.add_argument("--dry-run", action="store_true", help="print the panels, upload nothing")
+    parser.add_argument("--draw", type=Path, help="draw what the panels show of RUN_DIRs")
+    parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR")
     args = parser.parse_args()
+    if args.draw:
+        draw(args.run_dirs, args.draw)
+        return
+    if args.entity is None:
+        parser.error("--entity is needed: the W&B user or team whose workspace it is.")
     try:
         made = workspace(args.entity, args.project)
     except ImportError:
@@ -52,6 +63,24 @@ def main() -> None:
         for panel in section.panels:
             band = f"{panel.groupby_aggfunc}, band {panel.groupby_rangefunc}"
             print(f"  {panel.title}: {', '.join(panel.y)} against {panel.x}; {band}")
+
+
+def draw(run_dirs: list[Path], out: Path) -> None:
+    """Draws the panels from metrics.jsonl, of which W&B has a copy."""
+    from normlab.reports.figures import Panel, draw_curves, wide, write_figure
+    from normlab.reports.records import read_runs
+
+    try:
+        runs = read_runs(run_dirs)
+        panels = [
+            Panel(runs, y, "step" if x == "Step" else x, title, log=wide(runs, y))
+            for section in PANELS.values()
+            for title, y, x in section
+        ]
+        write_figure(panels, draw_curves, out)
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"wrote {out}")
 
 
 def workspace(entity: str, project: str) -> Any:

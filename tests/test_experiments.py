@@ -22,7 +22,7 @@ SWEEPS = [(e, scale) for e in EXPERIMENTS if not e.runs_of for scale in e.sweeps
 
 def swept(name, scale):
     """Returns {key: values} of a sweep, read by Hydra's own parser, lists as tuples."""
-    register_resolvers(ROOT / "conf")
+    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", [f"+{name}={scale}"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)

@@ -1,11 +1,35 @@
 """What the README promises is done here as it says."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from normlab.runs.job import run
+import pytest
+from processes import ENVIRONMENT, ROOT, summary_of
+from tiny import TINY
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from normlab.places import CONF
+from normlab.runs.assemble import check_parts
+from normlab.runs.config import check
+from normlab.runs.job import run
+from normlab.runs.sweeps import compose_job, sweep_jobs
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLAIN = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)  # without outputs, code
+BLOCKS = re.findall(r"(?:^    .*\n)+", PLAIN, re.MULTILINE)
+LINES = [
+    shlex.split(line.strip(), comments=True)
+    for block in BLOCKS
+    for line in block.replace("\\\n", " ").split("\n")
+]
+COMMANDS = [line for line in LINES if line and re.fullmatch(r"[a-z][\w-]*", line[0])]
+TRAINING = [line[line.index("train.py") + 1 :] for line in COMMANDS if "train.py" in line]
+TRAINING += [line[2:] for line in COMMANDS if line[:2] == ["normlab", "train"]]
+SCRIPTS = [line for line in COMMANDS if line[0] == "python" and "scripts/" in line[1]]
+ELSEWHERE = ("python3", "pip", "pytest", "wandb")  # CI installs and tests, test_wandb.py syncs
 
 
 def test_adding_a_norm_takes_ten_lines_and_trains(tiny_config, tmp_path, monkeypatch):
@@ -19,8 +43,101 @@ def test_adding_a_norm_takes_ten_lines_and_trains(tiny_config, tmp_path, monkeyp
 
 
 def test_every_path_it_names_exists():
-    root = Path(__file__).parents[1]
+    root = ROOT
     for path in re.findall(r"`((?:src|conf|scripts)/[\w/.]+)`", README):
         assert (root / path).exists() or "maxnorm" in path, path
     for path in re.findall(r"\]\((results/[^)]+)\)", README):
         assert (root / path).exists(), path
+
+
+def test_every_command_of_it_is_tried_in_this_file_or_elsewhere():
+    for line in COMMANDS:
+        tried = line[0] in (*ELSEWHERE, "make", "normlab") or "train.py" in line or line in SCRIPTS
+        assert tried, line
+    assert len(TRAINING) > 10 and len(SCRIPTS) > 7
+
+
+@pytest.mark.parametrize("overrides", TRAINING, ids=" ".join)
+def test_a_training_command_can_be_built(overrides, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if "-m" not in overrides:
+        check_parts(check(compose_job(CONF, overrides)))
+        return
+    jobs = list(sweep_jobs(CONF, [each for each in overrides if each != "-m"]).values())
+    assert len(jobs) > 1 or "norm=rmsnorm" in overrides
+    for job in (jobs[0], jobs[-1]):
+        check_parts(check(compose_job(CONF, job)))
+
+
+@pytest.mark.parametrize("target", [line[1] for line in COMMANDS if line[0] == "make"])
+def test_a_make_target_exists(target):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_cache):
+    """Returns a folder as a user has it after training on English and French sentences."""
+    folder = tmp_path_factory.mktemp("place")
+    for name in ("train.py", "scripts", "conf", "experiments"):
+        (folder / name).symlink_to(ROOT / name)
+    nouns = {"dog": "chien", "cat": "chat", "boy": "garçon", "horse": "cheval", "friend": "ami"}
+    verbs = {"sleeps": "dort", "eats": "mange", "sings": "chante", "reads": "lit"}
+    pairs = [(f"The {a} {c}.", f"Le {b} {d}.") for a, b in nouns.items() for c, d in verbs.items()]
+    (folder / "DIR").mkdir()
+    for name, chosen in (("train", 15 * pairs), ("val", pairs[:6]), ("test", pairs[6:12])):
+        for side, language in enumerate(("en", "fr")):
+            text = "".join(pair[side] + "\n" for pair in chosen)
+            (folder / "DIR" / f"{name}.{language}").write_text(text, encoding="utf-8")
+    for side, name in enumerate(("input.en", "reference.fr")):
+        (folder / name).write_text("".join(pair[side] + "\n" for pair in pairs[:5]))
+    line = next(
+        line for line in TRAINING if "data=text" in line and "hydra.run.dir=runs/mine" in line
+    )
+    short = [each for each in TINY if not each.startswith("data.")]
+    short += ["data.tgt=fr", "data.vocab_size=264", f"data.cache_dir={tiny_cache}"]
+    for norm in ("layernorm", "rmsnorm"):
+        overrides = [each for each in line if not each.startswith(("norm=", "hydra."))]
+        execute(
+            folder, "train.py", *overrides, *short, f"norm={norm}", f"hydra.run.dir=runs/{norm}"
+        )
+        assert summary_of(folder / "runs" / norm)["status"] == "completed"
+    (folder / "runs" / "mine").symlink_to("layernorm")
+    return folder
+
+
+def execute(folder, *arguments, **options):
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, **options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SCRIPTS, ids=" ".join)
+def test_a_script_does_what_it_says(place, command):
+    """On runs of two minutes' data, in the words of the README but for the names in capitals."""
+    _, script, *arguments = command
+    name = Path(script).stem
+    if name in ("reproduce", "gpu"):  # test_experiments.py runs one; these would take hours
+        assert "--help" in execute(place, script, "--help")
+        return
+    if name in ("curves", "report"):
+        pytest.importorskip("matplotlib")
+    if name == "wandb_dashboard":
+        pytest.importorskip("wandb_workspaces")
+        arguments += ["--dry-run"]
+    names = {"RUN_DIR": "runs/mine", "RUN_A": "runs/layernorm", "RUN_B": "runs/rmsnorm"}
+    names |= {"reference.de": "reference.fr", "TEAM": "me"}
+    names |= {f"runs/sweep/*{end}": "runs/layernorm" for end in ("", "/")}
+    arguments = [names.get(each, each) for each in arguments]
+    if "<" in arguments:
+        start = arguments.index("<")
+        with open(place / arguments[start + 1]) as file:
+            output = execute(place, script, *arguments[:start], stdin=file)
+        assert output.count("\n") == 5
+        return
+    assert execute(place, script, *arguments)

@@ -1,5 +1,6 @@
 """W&B around a run: the workspace, the sweep file."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_the_dashboard_without_an_account():
         assert panel in done.stdout
     assert "grouped by names.norm, init.mean, norm_impl" in done.stdout
     assert "mean, band minmax" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_the_workspace_shows_can_be_drawn_from_a_run(trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = script("scripts/wandb_dashboard.py", "--draw", tmp_path / "w.png", trained)
+    assert done.returncode == 0, done.stderr
+    logged = (trained / "metrics.jsonl").read_text()
+    source = (ROOT / "scripts" / "wandb_dashboard.py").read_text()
+    for key in set(re.findall(r'"((?:train|dev)/\w+)"', source)):
+        assert f'"{key}"' in logged
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Types of arguments with their ranges, checked where a config meets a constructor."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -29,3 +30,10 @@ Epsilon = Annotated[float, NUMBER, Ge(1 / LARGEST), Le(LARGEST)]  # in fp32 not 
 Penalty = Annotated[float, NUMBER, Ge(0), Le(10)]  # an exponent
 Fraction = Annotated[float, NUMBER, Ge(0), Lt(1)]
 Seed = Annotated[int, NUMBER, Ge(0), Lt(2**63)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[Sequence[str], BeforeValidator(_as_list)]  # one name is a list of one

@@ -12,6 +12,7 @@ from normlab.reports.experiments import read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import write_page
 from normlab.reports.verdicts import SETTLED
+from normlab.reports.web import write_web_page
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -49,7 +50,8 @@ def test_committed_pages_are_what_the_committed_records_say(tmp_path):
     ]
     written += write_pages(RESULTS / "benchmarks", results)
     written.append(write_index(EXPERIMENTS, ROOT / "experiments", results))
-    for page in written:
+    web = write_web_page(EXPERIMENTS, ROOT / "experiments", results)
+    for page in [*written, web]:
         committed = RESULTS / page.relative_to(results)
         assert page.read_text() == committed.read_text(), f"{committed}: run scripts/report.py"
     kept = {page.relative_to(results) for page in written if "smoke" not in page.parts}

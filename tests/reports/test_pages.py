@@ -7,11 +7,13 @@ from synthetic import write_run
 
 pytest.importorskip("matplotlib")
 
+from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
 from normlab.reports.records import collect
+from normlab.reports.web import write_web_page
 
 SPEC = """
 title = "Table X: a test"
@@ -179,3 +181,16 @@ def test_a_smoke_sweep_says_pipeline_ok_or_how_far_it_is(root, record):
     record("layernorm", 1, 20.0)
     record("rmsnorm", 1, 20.0)
     assert pipeline(evidence(root)) == "pipeline ok."
+
+
+def test_the_web_page_draws_the_effect_against_its_margin(root, complete):
+    experiments = [read_experiment("t", root / "experiments")]
+    same, later = read_claims(experiments, root / "results")
+    assert (same.verdict, later.verdict) == ("reproduced", "not run yet")
+    effect = same.effect
+    assert f"{effect.mean:.2f} [{effect.low:.3f}, {effect.high:.3f}]" == "0.35 [0.293, 0.407]"
+    assert effect.band == (-1.0, 1.0) and later.effect is None
+    page(root)
+    html = write_web_page(experiments, root / "experiments", root / "results").read_text()
+    assert "rmsnorm − layernorm: " in html and "0.35 [0.293, 0.407]" in html
+    assert html.count("data:image/png;base64,") == 1 and "../experiments/t/experiment.toml" in html

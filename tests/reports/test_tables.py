@@ -5,8 +5,8 @@ import json
 import pytest
 
 from normlab.errors import UserError
-from normlab.reports.records import read_record
-from normlab.reports.tables import pivot
+from normlab.reports.records import read_record, read_runs
+from normlab.reports.tables import heading, pivot
 
 
 def write_run(folder, norm, apply_to, bleu, status="completed", nll=()):
@@ -48,3 +48,21 @@ def test_a_metric_means_its_last_finite_record(runs):
 def test_an_unknown_key_is_named(runs):
     with pytest.raises(UserError, match=r"has no init\.men"):
         pivot(runs, "init.men", "norm", "best_dev")
+
+
+def test_numbers_stand_in_their_order_and_the_metric_is_named(tmp_path):
+    runs = [
+        write_run(tmp_path / str(width), "rmsnorm", [str(width)], 1.0) for width in (16, 128, 8)
+    ]
+    rows = pivot(runs, "init.apply_to", "norm", "best_dev").split("\n")[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| 8", "| 16", "| 128"]
+    assert heading(runs, "dev/nll").startswith("dev NLL (nats per token): mean ± standard")
+    runs[0].summary["best_dev"]["metric"] = "dev/error"
+    assert heading(runs, "best_dev").startswith("best dev/error: ")
+
+
+def test_other_files_of_a_sweep_are_passed_over(runs, tmp_path):
+    (tmp_path / "multirun.yaml").write_text("")
+    assert len(read_runs(sorted(tmp_path.iterdir()))) == len(runs)
+    with pytest.raises(UserError, match="multirun.yaml is no run directory"):
+        read_runs([tmp_path / "multirun.yaml"])

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
@@ -21,16 +22,12 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
     """
     rows: list[tuple[str, str, Row]] = []
     for experiment in experiments:
-        reports = [
-            read_evidence(experiment, scale, results)
-            for scale in experiment.scales
-            if scale in experiment.registrations and not experiment.runs_of
-        ]
+        reports = settling(experiment, results)
         rows += [
             (
                 experiment.item,
                 experiment.claims[key],
-                _analysed(key, experiment, results) or _claim(key, experiment, reports),
+                _analysed_row(key, experiment, results) or _claim(key, experiment, reports),
             )
             for key in experiment.claims
         ]
@@ -71,6 +68,15 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
     return path
 
 
+def settling(experiment: Experiment, results: Path) -> list[Evidence]:
+    """Returns what the records say at each scale that may settle the experiment's claims."""
+    return [
+        read_evidence(experiment, scale, results)
+        for scale in experiment.scales
+        if scale in experiment.registrations and not experiment.runs_of
+    ]
+
+
 RULES = """\
 *Reproduced* and *contradicted*: registered before the runs, at least six seeds, paired; any false
 one in at most 5 % of tables (Holm's correction over a table). *Undecided*: the runs do not tell.
@@ -82,19 +88,11 @@ by."""
 
 
 def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:
-    """Returns the row of a claim from the first scale that settles it, else the furthest one."""
-    found = [
-        (report, verdict)
-        for report in reports
-        for verdict in report.verdicts
-        if verdict.claim == key and report.registration.scale != SMOKE
-    ]
-    if not found:
+    """Returns the row of a claim."""
+    found = furthest(key, reports)
+    if found is None:
         return NOT_RUN, "", "not registered", "-", "-"
-    order = [NOT_RUN]  # what has not been run gives way to what has been begun
-    report, verdict = min(
-        found, key=lambda each: (each[1].verdict not in SETTLED, each[1].verdict in order)
-    )
+    report, verdict = found
     return (
         verdict.verdict,
         _evidence(report, verdict),
@@ -104,13 +102,32 @@ def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row
     )
 
 
-def _analysed(key: str, experiment: Experiment, results: Path) -> Row | None:
-    """Returns the row of a claim that scripts/analyze.py decides by arithmetic, not by runs."""
+def furthest(key: str, reports: Sequence[Evidence]) -> tuple[Evidence, Verdict] | None:
+    """Returns the first scale that settles a claim, else the furthest one; None: unregistered."""
+    found = [
+        (report, verdict)
+        for report in reports
+        for verdict in report.verdicts
+        if verdict.claim == key and report.registration.scale != SMOKE
+    ]
+    if not found:
+        return None
+    order = [NOT_RUN]  # what has not been run gives way to what has been begun
+    return min(found, key=lambda each: (each[1].verdict not in SETTLED, each[1].verdict in order))
+
+
+def analysed(key: str, experiment: Experiment, results: Path) -> dict[str, Any] | None:
+    """Returns what scripts/analyze.py says of a claim that arithmetic decides, not runs."""
     path = results / experiment.name / "analysis.json"
     claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.exists() else {}
-    if key not in claims:
+    return claims.get(key)
+
+
+def _analysed_row(key: str, experiment: Experiment, results: Path) -> Row | None:
+    """Returns the row of such a claim."""
+    found = analysed(key, experiment, results)
+    if found is None:
         return None
-    found = claims[key]
     verdict = REPRODUCED if found["holds"] else CONTRADICTED
     page = f"[analysis]({experiment.name}/{found['page']})"
     return verdict, f"{found['evidence']} {page}", "analysis", "-", "-"

@@ -7,6 +7,7 @@ unique to its config; so a machine that has the record need not repeat the run.
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,17 @@ def read_record(path: Path) -> RunRecord:
         yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {},
         [json.loads(line) for line in lines if line],
     )
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """Returns the runs among `paths`, which may name other files of a sweep too (multirun.yaml).
+
+    Raises UserError when there is none.
+    """
+    runs = [read_record(path) for path in paths if (path / "summary.json").exists()]
+    if not runs:
+        raise UserError(f"{paths[0]} is no run directory: none of those named has a summary.json.")
+    return runs
 
 
 def records_folder(results: Path, name: str) -> Path:

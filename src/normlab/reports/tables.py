@@ -70,19 +70,38 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
 
     A value that is a metric key ("dev/nll") means its last finite record. A cell holds the mean
     over its runs, the standard deviation when there are several, and their number; diverged and
-    failed runs are counted in it, never dropped. Rows and columns stand in order of appearance.
+    failed runs are counted in it, never dropped. Rows and columns that are numbers stand in their
+    order, others in order of appearance.
     """
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
         key = (text.value(run.value(rows)), text.value(run.value(columns)))
         cells.setdefault(key, []).append(run)
-    row_labels = list(dict.fromkeys(row for row, _ in cells))
-    column_labels = list(dict.fromkeys(column for _, column in cells))
+    row_labels = sorted(dict.fromkeys(row for row, _ in cells), key=_as_number)
+    column_labels = sorted(dict.fromkeys(column for _, column in cells), key=_as_number)
     lines = [f"| {rows} | {' | '.join(column_labels)} |", "|---" * (len(column_labels) + 1) + "|"]
     for row in row_labels:
         texts = [_cell(cells.get((row, column), []), value) for column in column_labels]
         lines.append(f"| {row} | {' | '.join(texts)} |")
     return "\n".join(lines)
+
+
+def heading(runs: Sequence[RunRecord], value: str) -> str:
+    """Returns what the cells of a table hold: the metric in words, and its key."""
+    key = value
+    if value == "best_dev":  # each task has its own
+        found = {str((run.summary.get("best_dev") or {}).get("metric", "")) for run in runs} - {""}
+        key = f"best {' or '.join(sorted(found)) or 'dev result'}"
+    name = text.metric(value) if value != "best_dev" else key
+    return f"{name}: mean ± standard deviation over runs, n of them"
+
+
+def _as_number(label: str) -> float:
+    """Returns the place of a label: numbers by size, after them the rest as it came."""
+    try:
+        return float(label)
+    except ValueError:
+        return float("inf")
 
 
 def _cell(runs: Sequence[RunRecord], value: str) -> str:

@@ -5,17 +5,24 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from normlab.errors import UserError
+from normlab.places import CONF
 from normlab.types import Number, Whole
 
-CONF = Path(__file__).parents[3] / "conf"  # a checkout; an installed package brings its own
+PLAIN = {  # what pydantic calls things, in words of the command line
+    "a valid integer": "an integer",
+    "a valid integer, got a number with a fractional part": "an integer",
+    "a valid number": "a number",
+    "a valid string": "a text",
+    "a valid boolean": "true or false",
+}
 
 
 def kind_of(
@@ -102,7 +109,11 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
         case "extra_forbidden":
             listed = f": {prefix.rstrip('.')} has {', '.join(known)}" if known else ""
             unknown = prefix + ".".join(map(str, problem["loc"]))
-            return f"{unknown} is no key of the config{listed}."
+            near = get_close_matches(str(problem["loc"][-1]), known, n=1)
+            listed += f"; did you mean {prefix}{near[0]}?" if near else "."
+            return f"{unknown} is no key of the config{listed}"
+        case "missing" if isinstance(problem["loc"][-1], int):
+            return f"{key} is too short: its entry {problem['loc'][-1] + 1} is missing."
         case "missing":
             return f"no value for {key}: give one, as in `{key}=...`."
         case "value_error":
@@ -120,7 +131,8 @@ def sentence(error: ValidationError, prefix: str = "", known: Collection[str] = 
         case "literal_error":
             choices = problem["ctx"]["expected"].replace("'", "")
             return f"{key}={value} is unknown: use {choices}."
-    expected = problem["msg"].removeprefix("Input should be ")
+    expected = problem["msg"].removeprefix("Input should be ").partition(", unable")[0]
+    expected = PLAIN.get(expected, expected)
     if expected in ("a valid list", "a valid tuple") or "Sequence" in expected:
         expected = "a list"
     return f"{key}={value} is wrong: it must be {expected[:1].lower()}{expected[1:]}."

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normlab.errors import UserError
 from normlab.runs.arguments import sentence
 from normlab.training.settings import TrainerSettings
+from normlab.types import Names as NameList
 from normlab.types import Seed
 
 Node = dict[str, Any]  # the fields of a group whose target's signature says what they may be
@@ -41,7 +42,7 @@ class Logger(BaseModel):
     name: Literal["wandb", "none"]
     project: str
     group: str
-    tags: list[str]
+    tags: NameList
 
 
 class Config(BaseModel):
@@ -85,6 +86,10 @@ def check(cfg: DictConfig) -> Config:
         plain = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(_one_sentence(error)) from error
+    names = plain.get("names") if isinstance(plain, dict) else None
+    for group in ("norm", "init", "model", "data", "task"):
+        if isinstance(names, dict) and names.get(group, "") is None:
+            raise UserError(f"no {group} is chosen: give one, as `--help` lists them.")
     try:
         return Config.model_validate(plain)
     except ValidationError as error:

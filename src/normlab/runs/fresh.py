@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normlab.places import CONF
 from normlab.runs import components
-from normlab.runs.arguments import CONF
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job
 

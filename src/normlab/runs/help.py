@@ -1,25 +1,19 @@
-"""The text of `python train.py --help`, read from the comments in conf/ so that it cannot drift."""
+"""The text of `train.py --help`: what can be chosen, and every field of what was chosen.
 
-from pathlib import Path
+Comments are read from conf/ and values from the composed config, so that neither can drift.
+"""
 
-import yaml
+from collections.abc import Mapping
+from typing import Any
 
-GROUPS = {  # in the order in which a reader needs them
-    "task": "what is learned",
-    "norm": "the normalisation layer under study",
-    "init": "the initial weights and the shift of their mean",
-    "model": "the network",
-    "data": "the corpus",
-    "decoding": "how translations are searched for",
-    "optimizer": "the optimiser",
-    "schedule": "the learning rate",
-    "trainer": "limits, evaluation, checkpoints, device",
-    "logger": "where metrics go besides metrics.jsonl",
-}
+from normlab.runs.options import GROUPS, fields, options, purpose
 
 
-def help_text(conf: Path) -> str:
-    """Returns every group with its options, then every default option's fields, one per line."""
+def help_text(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> str:
+    """Returns every group with its options, then the fields of the chosen ones, one per line.
+
+    config: as composed, interpolations as they are written; choices: the option of each group.
+    """
     lines = [
         "Trains and scores one model; `-m` sweeps over comma-separated values.",
         "",
@@ -28,38 +22,40 @@ def help_text(conf: Path) -> str:
         "",
         "Options (group=option):",
     ]
-    for group, purpose in GROUPS.items():
-        lines += ["", f"  {group}: {purpose}"]
-        for path in sorted((conf / group).glob("*.yaml")):
-            lines.append(f"    {path.stem:<20} {_purpose(path)}")
-    lines += ["", "Fields (group.field=value), with the values of one option of each group:"]
-    for group, default in _defaults(conf).items():
-        lines += ["", f"  {group}={default}"]
-        fields = (conf / group / f"{default}.yaml").read_text(encoding="utf-8").split("\n")[1:]
-        for field in fields:
-            if field and not field.startswith(("_target_", "defaults", " ", "#")):
-                value, _, comment = field.partition("  # ")
-                lines.append(f"    {group + '.' + value:<46} {comment}".rstrip())
+    for group, meaning in GROUPS.items():
+        lines += ["", f"  {group}: {meaning}"]
+        lines += [f"    {option:<20} {purpose(group, option)}" for option in options(group)]
     lines += [
         "",
-        "  seed=1    of initialisation, batch order and dropout",
+        "Fields (group.field=value) of what is chosen; `norm=prmsnorm --help` has others:",
+    ]
+    for group in GROUPS:
+        option = choices.get(group)
+        if option is None:
+            continue
+        lines += ["", f"  {group}={option}"]
+        for field, comment in fields(group, option).items():
+            value = config[group].get(field)
+            name = f"{group}.{field}"
+            if isinstance(value, dict) and f"norm@{name}" in choices:
+                name, value = f"norm@{name}", choices[f"norm@{name}"]
+            lines.append(f"    {f'{name}: {written(value)}':<46} {comment}".rstrip())
+    lines += [
+        "",
+        f"  seed: {config['seed']}    of initialisation, batch order and dropout",
         "  hydra.run.dir=DIR    the run directory; starting again in it resumes",
+        "  --cfg job    prints the config; -sc install=bash what makes a shell complete arguments",
         "",
     ]
     return "\n".join(lines)
 
 
-def _purpose(path: Path) -> str:
-    """Returns the first comment of an option's file that is not for Hydra ("# @package ...")."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return next(line for line in lines if not line.startswith("# @")).removeprefix("# ")
-
-
-def _defaults(conf: Path) -> dict[str, str]:
-    """Returns the option of each group in conf/train.yaml, in the order of GROUPS."""
-    entries = yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8"))["defaults"]
-    chosen: dict[str, str] = {}
-    for entry in entries:
-        if isinstance(entry, dict):
-            chosen |= entry
-    return {group: chosen[group] for group in GROUPS}
+def written(value: Any) -> str:
+    """Returns a value as one writes it on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-").replace("e+", "e")
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    return str(value) if value != "" else '""'

@@ -16,7 +16,7 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: deepcopy(config[key]) for key in config if key not in ("hydra", "names", "logger")}
     for place in ("dir", "cache_dir"):  # where files are; what they hold is checked by itself
         kept.get("data", {}).pop(place, None)
-    for key in (*LIMITS, "per_matrix"):  # which only adds to what is logged
+    for key in (*LIMITS, "per_matrix", "samples"):  # the last two only add to what is logged
         kept.get("trainer", {}).pop(key, None)
     return kept
 

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -20,8 +21,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from normlab import registration
-from normlab.errors import UserError
+from normlab.errors import LOGGED, UserError
 from normlab.files import FULL
+from normlab.places import experiments
 from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
@@ -140,11 +142,21 @@ def _run(
         elif not isinstance(error, UserError) and getattr(error, "errno", None) not in (
             FULL | FORBIDDEN
         ):
-            log.exception("The run failed.")
+            _log_traceback(error, directory.path)
         raise
     finally:
         directory.write_summary(summary)
     return summary
+
+
+def _log_traceback(error: BaseException, run_dir: Path) -> None:
+    """Says what failed where the run is watched, and how in its log alone."""
+    lines = "".join(traceback.format_exception(error))
+    path = run_dir / "train.log"
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(lines)
+    log.error("The run failed: %s: %s (traceback in %s).", type(error).__name__, error, path)
+    error.add_note(LOGGED)
 
 
 @contextmanager
@@ -186,7 +198,7 @@ def _registration(config: Config) -> dict[str, str] | None:
     if name is None:
         return None
     try:
-        return {"experiment": name, "sha256": registration.digest(Path("experiments"), name)}
+        return {"experiment": name, "sha256": registration.digest(experiments(), name)}
     except UserError as error:
         raise UserError(f"names.experiment={name!r}: {error}") from error
 
@@ -219,7 +231,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
         interrupts(together=distributed.world_size() > 1) as interrupted,
         _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
         Tracker(path, dashboard, lines) as tracker,
-        Console(config.trainer.max_steps, task.metric.key, silent=rank > 0) as console,
+        Console(config.trainer, task.metric.key, silent=rank > 0) as console,
     ):
         trainer = Trainer(
             parts.model,
@@ -236,6 +248,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             parts.environment,
             console,
             parts.schedule.beta1,
+            task.samples,
         )
         progress = trainer.train(state, interrupted)
         summary |= _result(task, progress)
@@ -314,6 +327,10 @@ def _dashboard(
 
 def _in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Path) -> list[str]:
     """Returns the run's result in a few lines: what came out, against what, and what to try."""
+
+    if summary["status"] == "interrupted":
+        again = f"the same command with hydra.run.dir={run_dir} goes on from there"
+        return [f"Interrupted after {summary['steps']} steps: {again}."]
 
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"

@@ -11,18 +11,24 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.errors import UserError
+from normlab.places import experiments
 from normlab.runs.help import help_text
 from normlab.runs.identity import digest
+from normlab.runs.mistakes import in_words
 
 
-def register_resolvers(conf: Path) -> None:
-    """Teaches the config ${identity:} and ${help:}; `conf` is the folder that help describes."""
-
-    def help_() -> str:
-        return help_text(conf).replace("$", "$$")  # Hydra takes the text as a template
-
+def register_resolvers() -> None:
+    """Teaches the config ${identity:} and ${experiments:}."""
     OmegaConf.register_new_resolver("identity", _identity, replace=True)
-    OmegaConf.register_new_resolver("help", help_, replace=True)
+    OmegaConf.register_new_resolver("experiments", lambda: str(experiments()), replace=True)
+
+
+def help_for(conf: Path, overrides: list[str]) -> str:
+    """Returns the help text for what `overrides` choose; of a sweep, for its first job."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    config = _compose(conf, list(BasicSweeper.split_arguments(parsed, None)[0][0]))
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    return help_text(plain, config.hydra.runtime.choices)
 
 
 def sweep_directories(conf: Path, overrides: list[str]) -> list[Path]:
@@ -41,7 +47,7 @@ def sweep_jobs(conf: Path, overrides: list[str]) -> dict[Path, list[str]]:
         fixed = [str(o.input_line) for o in parse(overrides) if not o.is_sweep_override()]
         params = _compose(conf, fixed).hydra.sweeper.params or {}
     except HydraException as error:
-        raise UserError(str(error).split("\n")[0]) from error
+        raise UserError(in_words(error)) from error
     arguments = parse([f"{key}={value}" for key, value in params.items()] + overrides)
     jobs: dict[Path, list[str]] = {}
     for job in BasicSweeper.split_arguments(arguments, None)[0]:
@@ -59,7 +65,7 @@ def compose_job(conf: Path, overrides: list[str]) -> DictConfig:
 
 
 def _compose(conf: Path, overrides: list[str]) -> DictConfig:
-    register_resolvers(conf)
+    register_resolvers()
     with initialize_config_dir(str(conf.absolute()), version_base="1.3"):
         config = compose("train", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(config)

@@ -1,5 +1,6 @@
 """Asks, before Hydra makes a run directory and a log in it, whether that is possible."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ class Writable(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the directory of a single run."""
-        check(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
+        if int(os.environ.get("RANK", "0")) == 0:  # the others of torchrun have no log
+            check(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the directory of a sweep."""

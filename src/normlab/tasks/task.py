@@ -39,6 +39,14 @@ class Metric(NamedTuple):
         return a > b if self.higher_is_better else a < b
 
 
+class Sample(NamedTuple):
+    """One dev example as a person reads it."""
+
+    given: str
+    wanted: str
+    made: str  # what the model made of it
+
+
 class Task(ABC):
     """Data, objective and evaluation of what is learned.
 
@@ -106,6 +114,13 @@ class Task(ABC):
         A run that ends near it has learned next to nothing. None: the task knows of no such thing.
         """
         return None
+
+    def samples(self, count: int) -> Sequence[Sample]:
+        """Returns what the last `evaluate` made of the first `count` dev examples.
+
+        They are to look at while a run trains. None: the task has nothing that a line can show.
+        """
+        return ()
 
     def save(self, run_dir: Path) -> None:  # noqa: B027 - most tasks need nothing more
         """Stores in `run_dir` what later use of the model needs, as the subwords."""

@@ -15,3 +15,18 @@ def limit_reached(
         or (settings.max_minutes is not None and minutes >= settings.max_minutes)
         or (settings.patience is not None and progress.evaluations_since_best >= settings.patience)
     )
+
+
+def seconds_left(
+    settings: TrainerSettings, progress: Progress, seconds_per_step: float
+) -> float | None:
+    """Returns the seconds until a limit on steps or minutes, None where there is neither.
+
+    Epochs and patience are left out: nobody knows beforehand how many steps they are.
+    """
+    left = []
+    if settings.max_steps is not None:
+        left.append((settings.max_steps - progress.step) * seconds_per_step)
+    if settings.max_minutes is not None:
+        left.append(60 * settings.max_minutes - progress.seconds)
+    return max(0.0, min(left)) if left else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab import distributed
-from normlab.tasks.task import Batch, Metric, Sums
+from normlab.tasks.task import Batch, Metric, Sample, Sums
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.limits import limit_reached
 from normlab.training.log_window import Clock, Window
@@ -33,7 +33,7 @@ class Trainer:
     batches as functions that make them, in a fixed order. `evaluate()` gives metrics, one of them
     `metric`. `show(progress, metrics)` is told of every line logged. `environment` is what the
     summary says of this process. `beta1(step)` is Adam's first beta from that step on, None where
-    it does not change.
+    it does not change. `samples(count)` gives what the last evaluation made of some examples.
     """
 
     def __init__(
@@ -52,12 +52,13 @@ class Trainer:
         environment: Mapping[str, Any],
         show: Callable[[Progress, dict[str, float]], None] = lambda progress, metrics: None,
         beta1: Callable[[int], float | None] = unchanged,
+        samples: Callable[[int], Sequence[Sample]] = lambda count: (),
     ):
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.learning_rate, self.batches, self.evaluate = learning_rate, batches, evaluate
         self.metric, self.settings, self.device = metric, settings, device
         self.tracker, self.checkpoints, self.show = tracker, checkpoints, show
-        self.environment, self.beta1 = environment, beta1
+        self.environment, self.beta1, self.samples = environment, beta1, samples
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.matrices = Matrices(model) if settings.per_matrix else None
         if distributed.world_size() > 1:
@@ -171,6 +172,10 @@ class Trainer:
         else:
             progress.evaluations_since_best += 1
         self.show(progress, metrics)
+        samples = self.samples(self.settings.samples)
+        for given, wanted, made in samples:
+            log.info("sample  %s\n    wanted: %s\n    made:   %s", given, wanted, made)
+        self.tracker.show(progress.step, samples)
 
     def _save(self, interrupts: Interrupts, *, regular: bool) -> None:
         """Writes everything that the rest of the run depends on."""

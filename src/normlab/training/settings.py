@@ -28,7 +28,9 @@ class TrainerSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"]
     threads: Count | None
     deterministic: bool
-    per_matrix: bool = False  # with a default: runs stored before there was such a field are read
+    # With a default: runs stored before there were such fields are read.
+    per_matrix: bool = False
+    samples: Natural = 1
 
     @model_validator(mode="after")
     def _ends(self) -> "TrainerSettings":

@@ -3,11 +3,12 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from normlab.files import finite, write_text
+from normlab.tasks.task import Sample
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,9 @@ class Dashboard(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Shows `values` at `step`."""
+
+    def show(self, step: int, samples: Sequence[Sample]) -> None:
+        """Shows what was made of some examples at `step`, as a table."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Shows the run's result."""
@@ -53,6 +57,11 @@ class Tracker:
         self.text += written
         if self.dashboard is not None:
             self.dashboard.log(step, {**metrics, "time": seconds})
+
+    def show(self, step: int, samples: Sequence[Sample]) -> None:
+        """Passes examples on to the dashboard; they are no numbers, and in the log already."""
+        if self.dashboard is not None and samples:
+            self.dashboard.show(step, samples)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Passes the run's result on to the dashboard."""

@@ -4,11 +4,12 @@ import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from normlab.files import flatten, write_text
+from normlab.tasks.task import Sample
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,18 @@ class WandbRun:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Shows `values` at `step`."""
         self._try(lambda run: run.log(dict(values), step=step))
+
+    def show(self, step: int, samples: Sequence[Sample]) -> None:
+        """Shows `samples` as the table of `step`."""
+
+        def add(run: Any) -> None:
+            import wandb
+
+            rows = [[step, *sample] for sample in samples]
+            table = wandb.Table(columns=["step", *Sample._fields], data=rows)
+            run.log({"samples": table}, step=step)
+
+        self._try(add)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Copies the run's result into the W&B summary and its status into the tags."""
@@ -57,6 +70,7 @@ def wandb_run(settings: Callable[[], Mapping[str, Any]]) -> Iterator[WandbRun | 
         log.warning("W&B cannot be used (%s): going on without it.", _first_line(error))
         yield None
         return
+    log.info("%s", _in_a_line(run))
     code = 1
     try:
         yield WandbRun(run)
@@ -102,6 +116,13 @@ def wandb_settings(
         "config": {**config, **flatten(config)},
         "settings": wandb.Settings(console="off", silent=True),
     }
+
+
+def _in_a_line(run: Any) -> str:
+    """Returns where W&B keeps the run: a first user should not have to wonder, nor log in."""
+    if run.offline or run.disabled:
+        return "W&B: offline, no account needed; `wandb sync` uploads it, logger=none leaves it."
+    return f"W&B: {run.url}; logger=none leaves it out."
 
 
 def _first_line(error: Exception) -> str:

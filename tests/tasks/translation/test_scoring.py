@@ -1,9 +1,12 @@
 """Scores come from sacreBLEU, with the signature, and never from unequal counts."""
 
+import shutil
+
 import pytest
 import sacrebleu
 from processes import script
 
+from normlab.files import read_sealed, write_sealed
 from normlab.tasks.translation.scoring import compare, score
 
 REFERENCES = ["Der Hund schläft auf dem Sofa .", "Sie sieht ihn nicht ."]
@@ -58,3 +61,18 @@ def test_compare_shows_the_test_sets_two_runs_share(tmp_path):
     (tmp_path / "b" / "references" / "test.txt").write_text("Etwas anderes .\n")
     done = script(*command)
     assert done.returncode == 1 and "different references" in done.stderr
+
+
+def test_compare_says_in_what_else_the_runs_differ(tmp_path, trained):
+    for name in ("a", "b"):
+        shutil.copytree(trained, tmp_path / name)
+    summary = read_sealed(tmp_path / "b" / "summary.json")
+    config = tmp_path / "b" / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("beam: 2", "beam: 5"))
+    other = {"steps": 13, "contents": {}, "files": {}}
+    write_sealed(tmp_path / "b" / "summary.json", {**summary, **other})
+    done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b", "--samples=20")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.split("\n") if line.startswith("not like for like")]
+    assert "12 steps, B for 13" in said[0] and "other data" in said[1]
+    assert "A has decoding.beam=2, B has 5." in said[2]

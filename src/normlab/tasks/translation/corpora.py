@@ -12,6 +12,8 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.tasks.hub import load_splits
+from normlab.tasks.translation.tokenised import looks_tokenised
+from normlab.types import Names
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ def grammar(
     return Corpus(src, tgt, bitext("train"), bitext("dev"), {"test": bitext("test")})
 
 
-def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: str) -> Corpus:
+def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> Corpus:
     """Return the `Corpus` in the plain-text files `dir/<name>.<language>`, or the same with `.gz`.
 
     `train` and `dev` are file names without the language, `test` is a list of them. A relative
@@ -87,10 +89,21 @@ def text(*, dir: str, train: str, dev: str, test: Sequence[str], src: str, tgt: 
     def bitext(name: str) -> Bitext:
         return Bitext(name, *text_pair(_find(folder, name, src), _find(folder, name, tgt)))
 
+    pairs = _without_empty(bitext(train), where=str(folder / train), unit="line")
+    for language, lines in ((src, pairs.src), (tgt, pairs.tgt)):
+        if looks_tokenised(lines):
+            log.warning(
+                "%s.%s looks tokenised (entities, spaces before full stops): BLEU is meant for "
+                "ordinary text, so score with `scripts/evaluate.py ... --detokenise %s`.",
+                folder / train,
+                language,
+                tgt,
+            )
+            break
     return Corpus(
         src,
         tgt,
-        _without_empty(bitext(train), where=str(folder / train), unit="line"),
+        pairs,
         bitext(dev),
         {name: bitext(name) for name in test},
     )
@@ -119,7 +132,7 @@ def hub(
     revision: str,
     train: str,
     dev: str,
-    test: Sequence[str],
+    test: Names,
     src: str,
     tgt: str,
     format: str,

@@ -13,7 +13,7 @@ import torch
 from normlab.analysis.hidden import check, hidden_statistics
 from normlab.files import write_text
 from normlab.models.seq2seq import Seq2Seq
-from normlab.tasks.task import Metric, Task, mean_losses
+from normlab.tasks.task import Metric, Sample, Task, mean_losses
 from normlab.tasks.translation.batching import (
     Batch,
     EncodedBitext,
@@ -69,6 +69,7 @@ class Translation(Task):
         self.label_smoothing, self.hidden_stats = label_smoothing, hidden_stats
         self.eval_beam, self.beam, self.length_penalty = eval_beam, beam, length_penalty
         self.tokenizer = self.encoded.tokenizer
+        self.dev_translations: list[str] = []  # of the last evaluation
 
     @property
     def model_arguments(self) -> dict[str, Any]:
@@ -103,12 +104,19 @@ class Translation(Task):
         """Returns dev loss and NLL in nats per token, BLEU and chrF, and `hidden/*` if wanted."""
         dev = self.encoded.dev
         losses = mean_losses(objective, self.dev_batches(), device)
-        scores = score(self._translate(objective, dev, self.eval_beam, device), self.corpus.dev.tgt)
+        self.dev_translations = self._translate(objective, dev, self.eval_beam, device)
+        scores = score(self.dev_translations, self.corpus.dev.tgt)
         metrics = {f"dev/{name}": value for name, value in losses.items()}
         metrics |= {"dev/bleu": scores["bleu"], "dev/chrf": scores["chrf"]}
         if self.hidden_stats:
             metrics |= self.hidden_statistics(objective.model, device)
         return metrics
+
+    def samples(self, count: int) -> list[Sample]:
+        """Returns the first `count` dev sentences with their references and translations."""
+        dev = self.corpus.dev
+        made = [one_line(text) for text in self.dev_translations[:count]]
+        return list(map(Sample, dev.src, dev.tgt, made))
 
     def hidden_statistics(self, model: Seq2Seq, device: torch.device) -> dict[str, float]:
         """Returns Table 5's statistics on the dev set, keys as in metrics.jsonl."""

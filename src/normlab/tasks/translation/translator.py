@@ -66,10 +66,14 @@ class Translator:
     ) -> tuple[list[str], list[int]]:
         """Returns a translation of each sentence, in order, and the numbers of those cut (from 0).
 
-        A translation is one line: line ends in it are spaces. `beam` stands for the usual one.
+        A translation is one line: line ends in it are spaces; that of a blank line is empty. `beam`
+        stands for the usual one.
         """
-        encoded = encode_bitext(self.tokenizer, sentences, [""] * len(sentences))
-        cut = [i for i, n in enumerate(encoded.src_lengths.tolist()) if n > self.max_length]
+        written = [i for i, sentence in enumerate(sentences) if sentence.strip()]
+        texts = [sentences[i] for i in written]
+        encoded = encode_bitext(self.tokenizer, texts, [""] * len(texts))
+        lengths = encoded.src_lengths.tolist()
+        cut = [i for i, n in zip(written, lengths, strict=True) if n > self.max_length]
         data, _ = truncate(encoded, self.max_length)
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -82,7 +86,15 @@ class Translator:
                 batch_tokens=self.batch_tokens,
                 device=self.device,
             )
-        return [one_line(text) for text in translations], cut
+        lines = [""] * len(sentences)
+        for i, text in zip(written, translations, strict=True):
+            lines[i] = one_line(text)
+        return lines, cut
+
+    def warning(self, cut: list[int]) -> str:
+        """Returns which lines were cut, in words; "" for none."""
+        lines = ", ".join(str(i + 1) for i in cut[:10]) + ", ..." * (len(cut) > 10)
+        return f"cut to {self.max_length} subwords: line {lines}" if cut else ""
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,5 @@
+"""`python -m normlab` is the command `normlab`."""
+
+from normlab.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""results/index.html: the results for people who look before they read, in one file."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark
+from normlab.reports.claims import items, paragraph, read_claims
+from normlab.reports.experiments import Experiment
+
+CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_tiny_fp32")
+COMPARED = ("none", "layernorm", "rmsnorm", "prmsnorm")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture, whole: `source` is a data URL."""
+
+    items: str  # the tables and figures that it belongs to, as "Table 2|Figure 1"
+    title: str
+    page: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One variant of a benchmark: its time as a share of torch's LayerNorm, and in ms."""
+
+    name: str
+    norm: str
+    share: float
+    milliseconds: float
+
+
+def write_web_page(experiments: Sequence[Experiment], root: Path, results: Path) -> Path:
+    """Writes results/index.html from what lies in `results`; it needs no network and no server.
+
+    `root`/summary.md opens it, as it does results/README.md.
+    """
+    claims = read_claims(experiments, results)
+    templates = FileSystemLoader(Path(__file__).parent)
+    page = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
+    path = results / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    html = page.get_template("web.html.j2").render(
+        summary=paragraph((root / "summary.md").read_text(encoding="utf-8")),
+        claims=claims,
+        items=items(claims),
+        verdicts=Counter(claim.verdict for claim in claims).most_common(),
+        figures=_figures(experiments, results),
+        charts=_charts(results / "benchmarks"),
+    )
+    path.write_text(html + "\n", encoding="utf-8")
+    return path
+
+
+def _figures(experiments: Sequence[Experiment], results: Path) -> list[Figure]:
+    """Returns every figure in results/, each picture once: some experiments share their runs."""
+    found: dict[bytes, Figure] = {}
+    for experiment in experiments:
+        for path in sorted((results / experiment.name).glob("*/figure.png")):
+            content = path.read_bytes()
+            source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+            title = f"{experiment.title} ({path.parent.name})"
+            page = f"{experiment.name}/{path.parent.name}/table.md"
+            if content in found:
+                shared = found[content]
+                found[content] = replace(shared, items=f"{shared.items}|{experiment.item}")
+            else:
+                found[content] = Figure(experiment.item, title, page, source)
+    return list(found.values())
+
+
+def _charts(benchmarks: Path) -> list[tuple[str, str, list[Bar]]]:
+    """Returns title, device and bars of each wall-clock chart."""
+    charts = []
+    for name in CHARTS:
+        path = benchmarks / f"{name}.json"
+        if not path.exists():
+            continue
+        stored = read_benchmark(path)
+        (record,) = stored["records"]
+        bars = []
+        for variant, times in record["times"].items():
+            norm = variant.partition(" ")[0]
+            if norm in COMPARED and variant != CONTROL:
+                share = ratio(record["times"], variant, record["baseline"]).median
+                bars.append(Bar(variant, norm, share, 1000 * median(times)))
+        charts.append((stored["title"], stored["environment"]["device"], bars))
+    return charts

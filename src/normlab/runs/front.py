@@ -1,0 +1,56 @@
+"""The front door of training: its command line, with help and mistakes in our words."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from normlab.errors import LOGGED, UserError
+from normlab.places import CONF
+from normlab.ranks import quiet_arguments
+from normlab.runs import mistakes, sweeps
+
+sweeps.register_resolvers()  # when this is imported, which the processes of a launcher do too
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def train(cfg: DictConfig) -> None:
+    """Runs one job of the command line in sys.argv."""
+    from normlab.runs import job  # what it needs is not needed for help and mistakes
+
+    job.main(cfg)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs train.py with `arguments`; a mistake in them is one sentence and exit code 2."""
+    sys.argv = quiet_arguments([sys.argv[0], *arguments])
+    known, unknown = get_args_parser().parse_known_args(sys.argv[1:])
+    try:
+        if flags := [each for each in unknown if each.startswith("-")]:
+            raise UserError(mistakes.unknown_flag(flags[0]))
+        if known.help:
+            print(sweeps.help_for(CONF, known.overrides))
+            return
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
+        train()
+    except HydraException as error:
+        _end(mistakes.in_words(error), 2)
+    except UserError as error:
+        if known.multirun:  # each job has said its own in its place
+            _end("Some jobs failed; what each said stands above and in its train.log.", 1)
+        _end(str(error), 2)
+    except Exception as error:
+        if LOGGED not in getattr(error, "__notes__", ()):
+            raise
+        sys.exit(1)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun all processes would say the same
+        print(sentence, file=sys.stderr)
+    sys.exit(code)
