@@ -96,13 +96,13 @@ def test_divergence_is_a_result(tiny_config, tmp_path):
     assert summary_of(tmp_path / "r")["status"] == "diverged"
 
 
-def test_a_crash_leaves_its_error_in_the_summary(tiny_config, tmp_path, caplog):
+def test_a_crash_leaves_its_error_in_the_summary(tiny_config, tmp_path):
     (tmp_path / "r" / "metrics.jsonl").mkdir(parents=True)  # cannot be opened as a file
     with pytest.raises(IsADirectoryError):
         run(tiny_config(), tmp_path / "r", [])
     summary = summary_of(tmp_path / "r")
     assert summary["status"] == "failed" and "IsADirectoryError" in summary["error"]
-    assert "Traceback" in caplog.text
+    assert "Traceback" in (tmp_path / "r" / "train.log").read_text()
 
 
 def test_a_truncated_last_checkpoint_falls_back(tiny_config, tmp_path, caplog):
@@ -208,7 +208,7 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("model.norm_placement=no",), r"model\.norm_placement=no is unknown: use post or pre"),
         (("trainer.max_steps=-5",), r"trainer\.max_steps must be >= 1, got -5"),
         (("trainer.max_steps=null",), "training would never end: set trainer.max_steps"),
-        (("trainer.max_steps=soon",), r"trainer\.max_steps=soon is wrong: it must be a valid int"),
+        (("trainer.max_steps=soon",), r"trainer\.max_steps=soon is wrong: it must be an integer"),
         (("+trainer.max_step=5",), "max_step"),
         (("model.dropout=1",), r"model\.dropout must be below 1"),
         (("trainer.precision=fp8",), r"trainer\.precision=fp8 is unknown: use fp32 or bf16"),
@@ -224,14 +224,13 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("init.mean=nan",), r"init\.mean=nan is wrong: it must be a finite number"),
         (("schedule.lr=inf",), r"schedule\.lr=inf is wrong: it must be a finite number"),
         (("norm.eps=nan",), r"norm\.eps=nan is wrong: it must be a finite number"),
-        (("norm.eps=abc",), r"norm\.eps=abc is wrong: it must be a valid number"),
+        (("norm.eps=abc",), r"norm\.eps=abc is wrong: it must be a number"),
         (("optimizer.betas=[2,2]",), r"optimizer\.betas must be below 1, got 2"),
         (("optimizer.betas=[0.9]",), r"optimizer\.betas"),
         (("optimizer.eps=-1",), r"optimizer\.eps must be >= 1e-38, got -1"),
         (("optimizer.eps=0",), r"optimizer\.eps must be >= 1e-38, got 0"),
         (("norm.eps=0",), r"norm\.eps must be >= 1e-38, got 0"),
         (("init.mean=1e300",), r"init\.mean must be <= 1e\+38, got 1e\+300"),
-        (("init.apply_to=matrices",), r"init\.apply_to=matrices is wrong: it must be a list"),
         (
             ("model.d_model=2147483646",),
             r"too (many|large) for .* memory.*: lower the sizes in model",
