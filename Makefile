@@ -1,20 +1,23 @@
-# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test, make test-fast, make test-faults, make lint, make format
+# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test-fast, make test, make test-all, make test-faults, make lint, make format
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
 
-.PHONY: train contrast mutants test test-fast test-faults lint format
+.PHONY: train contrast mutants test test-fast test-all test-faults lint format
 train: .venv/installed
 	$(BIN)/python train.py $(ARGS)
 
 contrast: .venv/installed
 	$(BIN)/python scripts/contrast.py
 
-test: .venv/installed
-	$(BIN)/python -m pytest -n 2
-
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m "not long"
+
+test-all: .venv/installed
+	$(BIN)/python -m pytest -n 2
 
 test-faults: .venv/installed
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m faults --write results/faults.md

@@ -94,13 +94,17 @@ def workspace(entity: str, project: str) -> Any:
             is_open=True,
             panels=[
                 wr.LinePlot(
-                    title=title, x=x, y=[y], groupby_aggfunc="mean", groupby_rangefunc="minmax",
+                    title=title,
+                    x=x,
+                    y=[y],
+                    groupby_aggfunc="mean",
+                    groupby_rangefunc="minmax",
                 )
                 for title, y, x in panels
             ],
         )
         for name, panels in PANELS.items()
-    ]  # fmt: skip
+    ]
     return ws.Workspace(
         entity=entity,
         project=project,

@@ -4,11 +4,15 @@ A quick job is a fork of a process that has imported everything, so that it trai
 a second; it can be killed, stopped and signalled as any other.
 """
 
+import contextlib
+import io
 import json
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -39,22 +43,53 @@ def start(*arguments, cwd=ROOT, env=ENVIRONMENT):
     )  # fmt: skip
 
 
+def script(name, *arguments, cwd=ROOT, given=""):
+    """Runs a script of the repository in this process, which takes no time to import it.
+
+    Returns what `python` returns: exit code and output. What is logged is not among the output.
+    """
+    streams = [io.TextIOWrapper(io.BytesIO(text), "utf-8", newline="\n")
+               for text in (given.encode(), b"", b"")]  # fmt: skip
+    code, kept = 0, (sys.argv, sys.stdin)
+    sys.argv, sys.stdin = [str(ROOT / name), *map(str, arguments)], streams[0]
+    try:
+        with (
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(streams[1]),
+            contextlib.redirect_stderr(streams[2]),
+        ):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            streams[2].write(end.code + "\n")
+    finally:
+        sys.argv, sys.stdin = kept
+    outputs = []
+    for stream in streams[1:]:
+        stream.seek(0)
+        outputs.append(stream.read())
+    return subprocess.CompletedProcess(name, code, *outputs)
+
+
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["processes", "sacrebleu.metrics", "normlab.runs.job", "normlab.runs.sweeps",
-     "normlab.training.loop", "normlab.tasks.translation.task", "normlab.models.transformer"]
+     "normlab.training.loop", "normlab.training.console", "normlab.runs.loaded",
+     "normlab.tasks.translation.task", "normlab.tasks.translation.grammar",
+     "normlab.models.transformer"]
 )  # fmt: skip
 
 
 class Job:
     """A run of `overrides` in `run_dir` in a process of its own; its log is `train.log` there.
 
-    Exit codes are train.py's: 0, 2 for a mistake, 130 when it was interrupted.
+    Exit codes are train.py's: 0, 2 for a mistake, 130 when it was interrupted. `env` is set in it.
     """
 
-    def __init__(self, run_dir, *overrides, threads=1):
+    def __init__(self, run_dir, *overrides, threads=1, env=None):
         self.run_dir = run_dir
-        self.process = FORKS.Process(target=_job, args=(run_dir, overrides, threads))
+        self.process = FORKS.Process(target=_job, args=(run_dir, overrides, threads, env or {}))
         self.process.start()
         self.pid = self.process.pid
 
@@ -82,7 +117,7 @@ class Job:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _job(run_dir, overrides, threads):
+def _job(run_dir, overrides, threads, env):
     import logging
 
     import torch
@@ -91,6 +126,7 @@ def _job(run_dir, overrides, threads):
     from normlab.runs.job import run
     from normlab.runs.sweeps import compose_job
 
+    os.environ.update(env)
     torch.set_num_threads(threads)
     run_dir.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=run_dir / "train.log", level=logging.INFO, force=True)
@@ -100,6 +136,35 @@ def _job(run_dir, overrides, threads):
         logging.error("%s", error)
         sys.exit(2)
     sys.exit(130 if summary["status"] == "interrupted" else 0)
+
+
+def train(*arguments):
+    """Runs train.py in a quick process to its end; returns what `python` returns, output in one."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        process = FORKS.Process(target=_train, args=(list(map(str, arguments)), log))
+        process.start()
+        process.join(300)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        output = log.read_text(encoding="utf-8")
+    return subprocess.CompletedProcess("train.py", process.exitcode, output, output)
+
+
+def _train(arguments, log):
+    import torch
+
+    torch.set_num_threads(1)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT / "tests"))  # toy.py
+    sys.argv = ["train.py", *arguments]
+    runpy.run_path("train.py", run_name="__main__")
 
 
 def wait_for(condition, seconds=120, process=None):

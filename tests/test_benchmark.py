@@ -1,11 +1,10 @@
 """scripts/benchmark.py from end to end, on a model that takes no time."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import script
 from tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +16,7 @@ def benchmark(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
 
     def run(*arguments):
-        command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return script("scripts/benchmark.py", *arguments, cwd=tmp_path)
 
     run.results = tmp_path / "results" / "benchmarks"
     return run
@@ -48,7 +46,7 @@ def test_profile_names_the_operators(benchmark, tmp_path):
     assert "aten::mm" in (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scaling_shows_efficiency_and_the_share_of_the_exchange(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     options = ("--starts", "1", "--blocks", "2", f"data.cache_dir={tmp_path}/c", *tiny)

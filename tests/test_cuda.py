@@ -11,7 +11,7 @@ import torch
 from normlab.runs import job
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=GPU)]
+DEVICES = [pytest.param("cpu", marks=pytest.mark.long), pytest.param("cuda", marks=GPU)]
 
 
 def losses(run_dir):

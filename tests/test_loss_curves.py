@@ -34,7 +34,7 @@ NORMS = {
 }
 # Fast enough that the norms act on what has been learned, and without dropout, whose masks a
 # change of torch's generator would change.
-LEARNING = ("model.dropout=0", "init.mean=0.05")
+LEARNING = ("model.dropout=0", "init.mean=0.05", "data.max_length=64", "model.max_length=512")
 RATE = 0.003
 
 

@@ -6,10 +6,12 @@ TINY = (
     "data.dev=8",
     "data.test=8",
     "data.vocab_size=300",
+    "data.max_length=40",
     "data.batch_tokens=256",
     "decoding.beam=2",
     "model.d_model=16",
     "model.d_ff=32",
+    "model.max_length=40",  # of a translation: untrained models go on to the limit
     "model.heads=2",
     "model.encoder_layers=1",
     "model.decoder_layers=1",
@@ -22,6 +24,7 @@ TINY = (
 TINY_RNN = (
     *(override for override in TINY if not override.startswith("model.")),
     "model=rnnsearch_small",
+    "model.max_length=40",
     "model.d_embedding=16",
     "model.d_hidden=16",
 )

@@ -1,13 +1,11 @@
 """Conversion: an RMSNorm and a CRMSNorm network with the same logits and translations."""
 
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import script
 
 from normlab.analysis import conversion
 from normlab.errors import UserError
@@ -17,7 +15,6 @@ from normlab.runs import job
 from normlab.runs.converted import convert_run
 from normlab.runs.loaded import load_run, load_translator
 
-ROOT = Path(__file__).parents[2]
 SRC = torch.tensor([[5, 6, 7, 8, 2], [9, 10, 2, 0, 0]])
 LENGTHS = torch.tensor([5, 3])
 TGT = torch.tensor([[1, 11, 12, 13], [1, 14, 15, 16]])
@@ -134,6 +131,7 @@ def finished(tiny_config, tmp_path_factory):
 SENTENCES = ["The dog sleeps.", "A child saw the old house.", "", "We will read two books."]
 
 
+@pytest.mark.slow
 @both
 def test_a_converted_run_translates_as_the_source_does(finished, tmp_path, to):
     out = tmp_path / "converted"
@@ -150,22 +148,19 @@ def test_a_converted_run_translates_as_the_source_does(finished, tmp_path, to):
         convert_run(out, to, tmp_path / "twice")
 
 
+@pytest.mark.slow
 def test_the_scripts_take_a_converted_run(finished, tmp_path):
-    def script(name, *arguments, given=""):
-        return subprocess.run(
-            [sys.executable, ROOT / "scripts" / name, *map(str, arguments)],
-            input=given,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+    def said_by(name, *arguments, given=""):
+        done = script(f"scripts/{name}", *arguments, given=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     out = tmp_path / "crms"
-    said = script("convert.py", finished, "--to", "precrmsnorm", "--out", out)
+    said = said_by("convert.py", finished, "--to", "precrmsnorm", "--out", out)
     assert "parameters" in said
     text = "\n".join(SENTENCES) + "\n"
-    translated = script("translate.py", out, "--device", "cpu", given=text)
-    assert translated == script("translate.py", finished, "--device", "cpu", given=text)
+    translated = said_by("translate.py", out, "--device", "cpu", given=text)
+    assert translated == said_by("translate.py", finished, "--device", "cpu", given=text)
     (tmp_path / "src").write_text(text, encoding="utf-8")
     pair = ["--src", tmp_path / "src", "--ref", tmp_path / "src", "--device", "cpu"]
-    assert script("evaluate.py", out, *pair) == script("evaluate.py", finished, *pair)
+    assert said_by("evaluate.py", out, *pair) == said_by("evaluate.py", finished, *pair)

@@ -31,7 +31,7 @@ def joey(tiny_config, tmp_path):
     python = tmp_path / "python"
     python.write_text(FAKE)
     python.chmod(python.stat().st_mode | stat.S_IEXEC)
-    config = check(tiny_config("norm=layernorm"))
+    config = check(tiny_config("norm=layernorm", "data.max_length=100"))
     task = components.build_task(config)
     made = JoeyNMT(python, tmp_path / "joey", config, task.encoded)
     made.references = next(iter(task.corpus.test.values())).tgt

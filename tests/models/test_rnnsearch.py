@@ -335,7 +335,10 @@ def test_bf16_autocast_changes_little_and_keeps_the_state_in_fp32(norm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", [NoNorm, RMSNorm, WeightNorm])
+@pytest.mark.parametrize(
+    "norm",
+    [RMSNorm, *(pytest.param(norm, marks=pytest.mark.long) for norm in (NoNorm, WeightNorm))],
+)
 def test_compiled_steps_are_the_same_steps(norm):
     # Traced by the compiler's front end only: code generation would take a minute.
     model, compiled = make(norm), make(norm)

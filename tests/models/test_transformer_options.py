@@ -116,6 +116,7 @@ def test_an_untied_softmax_has_a_matrix_and_a_bias_of_its_own():
     assert model.src_embedding is model.tgt_embedding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_layernorm_is_rmsnorm_on_a_recentred_branch_also_in_training(dropout):
     """A hundred steps from equal weights, with equal dropout masks."""

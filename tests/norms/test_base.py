@@ -209,6 +209,7 @@ def test_weights_are_reparameterised_once_for_each_kind_of_norm():
     assert "parametrizations.weight.original0" in model[0].state_dict()
 
 
+@pytest.mark.slow
 def test_importing_norms_imports_no_compiler_and_builds_nothing(tmp_path):
     code = (
         "import sys, time, torch\n"

@@ -38,6 +38,7 @@ for n in (128, 1024):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 def test_both_kernels_compile():
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

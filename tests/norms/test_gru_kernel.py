@@ -97,6 +97,7 @@ def test_a_non_finite_input_comes_out_as_such():
     assert out[1].isnan().all() and out[[0, 2]].isfinite().all()
 
 
+@pytest.mark.slow
 def test_torch_accepts_the_operator():
     gru = cell(LayerNorm, 8, torch.float32)
     gates, candidate = gru.recurrent_gates_norm, gru.recurrent_candidate_norm

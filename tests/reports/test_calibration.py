@@ -19,8 +19,8 @@ from normlab.reports.verdicts import judge
 RESULTS = Path(__file__).parents[2] / "results"
 SEEDS, TABLES, ARMS = 6, 1000, ["none", "layernorm", "rmsnorm", "prmsnorm"]
 SOURCES = [
-    ("figure4/multi30k", "dev/nll"),
-    ("figure4/multi30k", "best_dev"),
+    pytest.param("figure4/multi30k", "dev/nll", marks=pytest.mark.long),
+    pytest.param("figure4/multi30k", "best_dev", marks=pytest.mark.long),
     ("figure3/multi30k", "test/bleu"),
 ]
 
@@ -97,6 +97,7 @@ def false_tables(source, metric, diverging, at_margin):
     return false / TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "metric"), SOURCES)
 def test_without_an_effect_at_most_one_table_in_twenty_has_a_false_verdict(source, metric):
     noise = 2 * math.sqrt(0.05 * 0.95 / TABLES)  # of the simulation itself
@@ -104,6 +105,7 @@ def test_without_an_effect_at_most_one_table_in_twenty_has_a_false_verdict(sourc
     assert false_tables(source, metric, observed_divergence(), at_margin=False) <= 0.05 + noise
 
 
+@pytest.mark.slow
 def test_nor_does_a_difference_that_lies_on_the_margin():
     assert false_tables("figure3/multi30k", "test/bleu", 0.0, at_margin=True) <= 0.05 + 0.011
 

@@ -36,6 +36,7 @@ def test_verdicts_rest_on_one_clean_commit_one_implementation_and_six_seeds(expe
         assert len({run.value("seed") for run in runs}) >= MIN_SEEDS
 
 
+@pytest.mark.slow
 def test_committed_pages_are_what_the_committed_records_say(tmp_path):
     """Rebuilt from a copy without run directories: every page byte for byte."""
     pytest.importorskip("matplotlib")

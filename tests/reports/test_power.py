@@ -1,11 +1,10 @@
 """Power: what grows it, and that what is registered is what the simulation gives."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import script
 
 from normlab.errors import UserError
 from normlab.registration import Hypothesis, Registration, read_registrations
@@ -69,6 +68,7 @@ def test_without_an_effect_power_is_the_level():
     assert share <= 0.05
 
 
+@pytest.mark.slow
 def test_committed_powers_are_those_of_the_simulation(monkeypatch):
     monkeypatch.setattr(module, "REPEATS", 300)
     for path in sorted((ROOT / "experiments").glob("*/experiment.toml")):
@@ -80,8 +80,7 @@ def test_committed_powers_are_those_of_the_simulation(monkeypatch):
 
 def test_the_command_prints_the_power_of_each_claim_and_names_an_unknown_registration():
     def run(*arguments):
-        command = [sys.executable, "scripts/power.py", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return script("scripts/power.py", *arguments)
 
     assert run("table4/multi30k").stdout.startswith("table4/multi30k none: 1.00\n")
     few = run("table4/multi30k", "--seeds", "6").stdout

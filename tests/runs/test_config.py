@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from normlab.errors import UserError
@@ -30,12 +31,17 @@ def task_of(group, option):
     """Returns the task that a model or data option is for, by what its target is about."""
     if group not in ("model", "data"):
         return option if group == "task" else "translation"
-    target = compose_job(CONF, [f"{group}={option}"])[group]["_target_"]
+    content = {"defaults": [option]}
+    while "_target_" not in content:  # an option that changes another one
+        path = CONF / group / f"{content['defaults'][0]}.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    target = content["_target_"]
     about = {"convpool": "cifar10", "images": "cifar10", "order": "retrieval"}
     about |= {"retrieval": "retrieval", "reader": "reader", "reading": "reader"}
     return next((about[part] for part in target.split(".") if part in about), "translation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_builds(group, option):
     overrides = [f"task={task_of(group, option)}", f"{group}={option}"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import ENVIRONMENT, ROOT, Job, comparable, python, start, summary_of
+from processes import ROOT, Job, comparable, script, start, summary_of, train
 from tiny import TINY
 
 from normlab.errors import UserError
@@ -142,24 +142,26 @@ def test_a_second_start_says_who_has_the_directory(tiny_cache, tiny_config, tmp_
 @pytest.mark.slow
 def test_a_finished_run_that_is_extended_killed_and_started_again_goes_on(tiny_cache, tmp_path):
     overrides = (*TINY, f"data.cache_dir={tiny_cache}")
-    longer = (*overrides, "trainer.max_steps=100", "trainer.eval_every=50", "trainer.log_every=5")
+    longer = (*overrides, "trainer.max_steps=60", "trainer.eval_every=30", "trainer.log_every=5")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert Job(whole, *longer).wait() == 0
-    assert Job(parts, *longer, "trainer.max_steps=50").wait() == 0
+    assert Job(parts, *longer, "trainer.max_steps=30").wait() == 0
     assert summary_of(parts)["status"] == "completed"
     job = Job(parts, *longer)
-    job.wait_for(lambda: (parts / "checkpoints/step_00000060.pt").exists())
+    job.wait_for(lambda: (parts / "checkpoints/step_00000040.pt").exists())
     job.signal(signal.SIGKILL)
     assert job.wait() == -signal.SIGKILL
     assert summary_of(parts)["status"] == "interrupted" and "test" not in summary_of(parts)
     assert Job(parts, *longer).wait() == 0
     assert "This run is complete" not in job.log
-    assert summary_of(parts)["steps"] == 100
+    assert summary_of(parts)["steps"] == 60
     assert summary_of(parts)["test"] == summary_of(whole)["test"]
-    assert comparable(parts) == comparable(whole)  # as if it had not ended at step 50
+    assert comparable(parts) == comparable(whole)  # as if it had not ended at step 30
 
 
-@pytest.mark.parametrize("name", ["train", "dev", "test"])
+@pytest.mark.parametrize(
+    "name", ["train", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dev", "test"))]
+)
 def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_path, name):
     files = shutil.copytree(text, tmp_path / "text")
     config = tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=2")
@@ -174,6 +176,7 @@ def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_pa
     assert run(longer, tmp_path / "r", [])["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_data_set_may_move_as_long_as_it_is_the_same(tiny_config, text, tmp_path):
     run(tiny_config(*TEXT, f"data.dir={text}", "trainer.max_steps=2"), tmp_path / "r", [])
     moved = shutil.copytree(text, tmp_path / "moved")
@@ -183,12 +186,12 @@ def test_a_data_set_may_move_as_long_as_it_is_the_same(tiny_config, text, tmp_pa
 
 @pytest.mark.slow
 def test_a_failed_start_leaves_nothing_that_stops_the_corrected_command(tiny_cache, text, tmp_path):
-    command = ("train.py", *TINY, *TEXT, f"data.cache_dir={tiny_cache}",
-               f"hydra.run.dir={tmp_path}/mine", "trainer.max_steps=2")  # fmt: skip
-    failed = python(*command)
+    command = (*TINY, *TEXT, f"data.cache_dir={tiny_cache}", f"hydra.run.dir={tmp_path}/mine",
+               "trainer.max_steps=2")  # fmt: skip
+    failed = train(*command)
     assert failed.returncode == 2 and "no value for data.dir" in failed.stdout
     assert summary_of(tmp_path / "mine")["status"] == "failed"
-    corrected = python(*command, f"data.dir={text}")
+    corrected = train(*command, f"data.dir={text}")
     assert corrected.returncode == 0, corrected.stdout + corrected.stderr
     assert summary_of(tmp_path / "mine")["status"] == "completed"
 
@@ -197,7 +200,7 @@ def test_a_failed_start_leaves_nothing_that_stops_the_corrected_command(tiny_cac
 def test_two_commands_within_one_second_get_two_directories(tmp_path):
     for name in ("conf", "experiments"):
         (tmp_path / name).symlink_to(ROOT / name)
-    command = (ROOT / "train.py", "norm.eps=abc")  # fails at once, in a directory of its own
+    command = (ROOT / "train.py", "trainer.max_steps=0")  # fails at once, in a directory of its own
     processes = [start(*command, cwd=tmp_path) for _ in range(2)]
     assert [process.wait() for process in processes] == [2, 2]
     assert len(list((tmp_path / "runs").iterdir())) == 2
@@ -212,6 +215,7 @@ def flip(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_missing_or_foreign_best_pt_is_restored_before_training_goes_on(
     tiny_config, own, tmp_path
 ):
@@ -229,6 +233,7 @@ def test_a_missing_or_foreign_best_pt_is_restored_before_training_goes_on(
     assert best.read_bytes() == intact
 
 
+@pytest.mark.slow
 def test_damaged_best_weights_are_trained_again_where_a_state_before_them_is_kept(
     tiny_config, tmp_path, caplog
 ):
@@ -345,7 +350,6 @@ def test_a_file_in_the_directorys_place_is_one_sentence(tiny_config, tmp_path):
 # --- a stored config is data
 
 
-@pytest.mark.slow
 def test_a_stored_config_runs_nothing(own, tmp_path):
     path = own / ".hydra/config.yaml"
     command = f"__import__('os').system('touch {tmp_path}/ran')"
@@ -354,7 +358,7 @@ def test_a_stored_config_runs_nothing(own, tmp_path):
     end = next(i for i, line in enumerate(rest) if line and not line.startswith(" "))
     norm = f'norm:\n  _target_: sympy.Limit\n  z: "{command}"\n  z0: 0\n'
     path.write_text(head + norm + "\n".join(rest[end:]))
-    done = python("scripts/translate.py", own, input="The dog sleeps.\n")
+    done = script("scripts/translate.py", own, given="The dog sleeps.\n")
     assert done.returncode == 1 and not (tmp_path / "ran").exists()
     assert done.stderr.strip() == (
         "norm._target_=sympy.Limit is none of normlab's own: if you trust it, name it with "
@@ -362,25 +366,21 @@ def test_a_stored_config_runs_nothing(own, tmp_path):
     )
     evil = path.read_text().replace("_target_: sympy.Limit", "_target_: os.system")
     path.write_text(evil)
-    assert python("scripts/translate.py", own, input="x\n").returncode == 1
+    assert script("scripts/translate.py", own, given="x\n").returncode == 1
 
 
-@pytest.mark.slow
 def test_a_norm_of_ones_own_trains_by_its_import_path_and_is_loaded_when_trusted(
-    tiny_cache, tmp_path
+    tiny_config, tmp_path, monkeypatch
 ):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "norm_of_mine.py").write_text(
         "from normlab.norms import RMSNorm\n\n\nclass Mine(RMSNorm):\n    pass\n"
     )
-    env = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{ENVIRONMENT['PYTHONPATH']}"}
-    done = python(
-        "train.py", *TINY, "norm=rmsnorm", "norm._target_=mine.Mine", "trainer.max_steps=2",
-        f"data.cache_dir={tiny_cache}", f"hydra.run.dir={tmp_path}/r", env=env,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    refused = python("scripts/translate.py", tmp_path / "r", input="x\n", env=env)
-    assert refused.returncode == 1 and "--trust mine.Mine" in refused.stderr
-    trusted = python(
-        "scripts/translate.py", tmp_path / "r", "--trust", "mine.Mine", input="x\n", env=env
+    monkeypatch.syspath_prepend(tmp_path)
+    short = ("norm=rmsnorm", "norm._target_=norm_of_mine.Mine", "trainer.max_steps=2")
+    run(tiny_config(*short), tmp_path / "r", [])
+    refused = script("scripts/translate.py", tmp_path / "r", given="x\n")
+    assert refused.returncode == 1 and "--trust norm_of_mine.Mine" in refused.stderr
+    trusted = script(
+        "scripts/translate.py", tmp_path / "r", "--trust", "norm_of_mine.Mine", given="x\n"
     )
     assert trusted.returncode == 0 and trusted.stdout.count("\n") == 1, trusted.stderr

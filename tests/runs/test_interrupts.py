@@ -14,8 +14,11 @@ from tiny import TINY
 OVERRIDES = (
     *TINY, "trainer.max_steps=48", "trainer.accumulate=2", "trainer.log_every=4",
     "trainer.checkpoint_every=7", "trainer.eval_every=20", "model.dropout=0.2",
-    "data.max_length=48", "decoding.eval_beam=4", "decoding.beam=4",
+    "data.max_length=48", "model.max_length=130", "decoding.eval_beam=4", "decoding.beam=4",
 )  # fmt: skip
+
+# Where no evaluation is to be interrupted.
+GREEDY = ("decoding.eval_beam=1", "decoding.beam=1", "data.dev=2", "data.test=2")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def assert_same(one, other):
         assert a[key] == b[key], key
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_five_times_and_resumed_is_bit_identical(tmp_path, overrides, whole):
     """kill -9 at random moments."""
     seed = int(time.time())
@@ -91,13 +94,13 @@ def in_phase(run_dir, phase):
     ("phase", "name"),
     [
         ("training", "SIGHUP"),
-        ("training", "SIGUSR2"),
-        ("evaluation", "SIGTERM"),
         ("evaluation", "SIGINT"),
-        ("evaluation", "SIGUSR2"),
         ("test", "SIGTERM"),
-        ("test", "SIGUSR1"),
-        ("test", "SIGINT"),
+        pytest.param("training", "SIGUSR2", marks=pytest.mark.long),
+        pytest.param("evaluation", "SIGTERM", marks=pytest.mark.long),
+        pytest.param("evaluation", "SIGUSR2", marks=pytest.mark.long),
+        pytest.param("test", "SIGUSR1", marks=pytest.mark.long),
+        pytest.param("test", "SIGINT", marks=pytest.mark.long),
     ],
 )
 def test_a_signal_ends_a_run_within_seconds_and_it_goes_on_bit_for_bit(
@@ -143,6 +146,7 @@ def test_the_average_is_of_the_same_steps_whether_interrupted_or_not(tmp_path, o
     average = (
         *overrides, "trainer.max_steps=60", "trainer.keep=3",
         "trainer.checkpoint_every=20", "trainer.average=3", "trainer.log_every=5",
+        "trainer.eval_every=60", *GREEDY,
     )  # fmt: skip
     assert Job(tmp_path / "whole", *average).wait() == 0
     parts = tmp_path / "parts"
@@ -173,7 +177,7 @@ def text_of(run_dir):
 
 @pytest.mark.slow
 def test_a_stopped_process_is_no_training_time_and_flagged_as_a_stall(tmp_path, overrides):
-    quiet = (*overrides, "trainer.max_steps=80", "trainer.eval_every=80")
+    quiet = (*overrides, "trainer.max_steps=80", "trainer.eval_every=80", *GREEDY)
     job = Job(tmp_path, *quiet)
     job.wait_for(
         lambda: (tmp_path / "metrics.jsonl").exists() and '"step": 24' in text_of(tmp_path)
@@ -189,9 +193,10 @@ def test_a_stopped_process_is_no_training_time_and_flagged_as_a_stall(tmp_path, 
     assert summary["seconds_per_1k_steps"] < 3 * sorted(usual)[len(usual) // 2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speeds_are_published_of_segments_like_the_last_one(tmp_path, overrides):
     """Resumed with two threads: the windows of one thread are left out."""
+    overrides = (*overrides, "trainer.max_steps=28", "trainer.eval_every=28", *GREEDY)
     job = Job(tmp_path, *overrides)
     job.wait_for(lambda: in_phase(tmp_path, "training"))
     job.signal(signal.SIGTERM)
@@ -201,7 +206,7 @@ def test_speeds_are_published_of_segments_like_the_last_one(tmp_path, overrides)
     summary = summary_of(tmp_path)
     one, two = summary["segments"]
     assert (one["threads"], two["threads"]) == (1, 2)
-    assert one["steps"] + two["steps"] == 48
+    assert one["steps"] + two["steps"] == 28
     lines = [line for line in metrics_of(tmp_path) if "train/step_ms" in line]
     of_two = [line for line in lines if line["step"] >= two["first_step"] + 4]
     assert summary["seconds_per_1k_steps"] <= max(line["train/step_ms"] for line in of_two)

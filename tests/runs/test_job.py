@@ -14,6 +14,7 @@ from normlab.runs.config import check
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
 
+LONG = pytest.mark.long
 TEXT = ("data=text", "data.dir=/nowhere", "data.train=a", "data.dev=a", "data.test=[a]")
 
 
@@ -114,6 +115,7 @@ def test_a_truncated_last_checkpoint_falls_back(tiny_config, tmp_path, caplog):
     assert "Falling back" in caplog.text and "Resuming at step 5" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -137,10 +139,20 @@ def test_every_switch_trains(tiny_config, tmp_path, overrides):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("init=nematus", "init.mean=0.2", "schedule=constant"),
+        pytest.param(("init=nematus", "init.mean=0.2", "schedule=constant"), marks=LONG),
         ("norm=none", "trainer.precision=bf16", "model.share_embeddings=true"),
-        ("norm=weightnorm", "init.apply_to=[score,recurrent]", "init.mean=0.1"),
-        ("norm=l2norm", "decoding.eval_beam=3", "trainer.average=2", "trainer.deterministic=true"),
+        pytest.param(
+            ("norm=weightnorm", "init.apply_to=[score,recurrent]", "init.mean=0.1"), marks=LONG
+        ),
+        pytest.param(
+            (
+                "norm=l2norm",
+                "decoding.eval_beam=3",
+                "trainer.average=2",
+                "trainer.deterministic=true",
+            ),
+            marks=LONG,
+        ),
     ],
     ids=" ".join,
 )
@@ -159,6 +171,7 @@ def test_rnnsearch_goes_on_where_it_stopped(tiny_config, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_path):
     config = tiny_config("task.hidden_stats=true", "trainer.max_steps=6", rnn=True)
     run(config, tmp_path / "r", [])
@@ -171,9 +184,9 @@ def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_pat
 
 
 @pytest.mark.parametrize("rnn", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("norm", ["layernorm", "weightnorm"])
+@pytest.mark.parametrize("norm", ["layernorm", pytest.param("weightnorm", marks=pytest.mark.slow)])
 def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
-    config = tiny_config(f"norm={norm}", rnn=rnn)
+    config = tiny_config(f"norm={norm}", "data.max_length=100", "model.max_length=100", rnn=rnn)
     run(config, tmp_path / "r", [])
     translator = load_translator(tmp_path / "r", device="cpu")
     corpus = build_task(check(config)).corpus

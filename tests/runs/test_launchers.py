@@ -48,7 +48,7 @@ def outcome(folder):
     return json.loads((run / "summary.json").read_text()), (run / "train.log").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads Linux's /proc")
 def test_a_preempted_submitit_job_is_requeued_and_a_killed_one_goes_on_when_started_again(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
@@ -74,7 +74,7 @@ def test_a_preempted_submitit_job_is_requeued_and_a_killed_one_goes_on_when_star
     assert steps == sorted(set(steps)) and steps[-1] == STEPS  # nothing lost, nothing twice
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_joblib_runs_the_jobs_side_by_side(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = sweep(tmp_path, "hydra/launcher=joblib", "norm=none,rmsnorm", "trainer.threads=null")

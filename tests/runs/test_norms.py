@@ -10,6 +10,7 @@ from normlab.runs import job
 from normlab.runs.loaded import load_run
 
 NORMS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/norm").glob("*.yaml"))
+LONG = pytest.mark.long
 ENCODER_ONLY = {"batchnorm", "groupnorm", "instancenorm"}
 ANOTHER = "norm@model.decoder_norm=layernorm"
 SHORT = ("trainer.max_steps=4", "trainer.eval_every=4", "norm.p=0.5")
@@ -19,6 +20,7 @@ def short(name):
     return SHORT if name == "prmsnorm" else SHORT[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMS)
 def test_every_norm_trains_the_transformer(tiny_config, tmp_path, name):
     extra = [ANOTHER] if name in ENCODER_ONLY else []
@@ -26,7 +28,15 @@ def test_every_norm_trains_the_transformer(tiny_config, tmp_path, name):
     assert job.run(config, tmp_path, [])["status"] == "completed"
 
 
-@pytest.mark.parametrize("name", [name for name in NORMS if name not in ENCODER_ONLY])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("none", "prmsnorm", "weightnorm") else LONG)
+        for name in NORMS
+        if name not in ENCODER_ONLY
+    ],
+)
 def test_every_norm_of_single_positions_trains_rnnsearch(tiny_config, tmp_path, name):
     config = tiny_config(f"norm={name}", *short(name), rnn=True)
     assert job.run(config, tmp_path, [])["status"] == "completed"
@@ -59,6 +69,7 @@ def test_mistakes_with_norms_name_their_keys(tiny_config, tmp_path, overrides, m
         job.run(tiny_config(*overrides), tmp_path, [])
 
 
+@pytest.mark.slow
 def test_running_statistics_are_resumed_and_loaded(tiny_config, tmp_path):
     overrides = ["norm=batchnorm", ANOTHER, "trainer.eval_every=4", "trainer.checkpoint_every=4"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -74,7 +74,7 @@ def test_packed_files_come_back_and_what_does_not_fit_is_named(tmp_path):
         unpack(tmp_path, there)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gpu_py_goes_on_from_the_packed_files_of_an_earlier_slice(tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(

@@ -7,17 +7,18 @@ import pytest
 import torch
 from processes import (
     ROOT,
+    Job,
     comparable,
     metrics_of,
-    python,
-    start,
     steps_done,
     summary_of,
-    wait_for,
+    train,
 )
 
 from normlab.errors import UserError
+from normlab.runs import job
 from normlab.runs.loaded import load_run, load_translator
+from normlab.runs.sweeps import compose_job
 
 TOY = (
     "~task", "+task={_target_: toy.Regression}", "names.task=toy",
@@ -34,8 +35,7 @@ KINDS = ("toy.Regression", "toy.sine", "toy.Net")
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("toy") / "run"
-    done = python("train.py", *TOY, f"hydra.run.dir={run_dir}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    job.run(compose_job(ROOT / "conf", list(TOY)), run_dir, [])
     return run_dir
 
 
@@ -58,17 +58,17 @@ def test_it_trains_and_is_evaluated_and_tested(run_dir):
     assert {"train/loss", "train/off"} <= set(metrics[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_started_again_it_ends_bit_for_bit_as_if_nothing_had_been(tmp_path, run_dir):
     longer = (*TOY, "trainer.max_steps=400")
     whole, parts = (tmp_path / name for name in ("whole", "parts"))
-    assert python("train.py", *longer, f"hydra.run.dir={whole}").returncode == 0
-    process = start("train.py", *longer, f"hydra.run.dir={parts}")
-    wait_for(lambda: steps_done(parts) >= 25, process=process)
-    process.send_signal(signal.SIGKILL)
+    assert Job(whole, *longer).wait() == 0
+    process = Job(parts, *longer)
+    process.wait_for(lambda: steps_done(parts) >= 25)
+    process.signal(signal.SIGKILL)
     process.wait()
     assert summary_of(parts)["status"] == "interrupted"
-    assert python("train.py", *longer, f"hydra.run.dir={parts}").returncode == 0
+    assert Job(parts, *longer).wait() == 0
     assert len(summary_of(parts)["segments"]) == 2
     one, other = (
         torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (whole, parts)
@@ -79,9 +79,7 @@ def test_killed_and_started_again_it_ends_bit_for_bit_as_if_nothing_had_been(tmp
 
 @pytest.mark.slow
 def test_it_sweeps(tmp_path):
-    done = python(
-        "train.py", "-m", *TOY, "norm=none,layernorm", "seed=1,2", f"hydra.sweep.dir={tmp_path}"
-    )
+    done = train("-m", *TOY, "norm=none,layernorm", "seed=1,2", f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     runs = sorted(path.parent.name for path in tmp_path.glob("*/summary.json"))
     named = [name.rpartition("_")[0] for name in runs]
@@ -92,11 +90,9 @@ def test_it_sweeps(tmp_path):
     assert {summary_of(tmp_path / name)["status"] for name in runs} == {"completed"}
 
 
-@pytest.mark.slow
 def test_divergence_is_a_result_and_counts_as_the_worst(tmp_path):
-    done = python("train.py", *TOY, "schedule.lr=1e30", "norm=none", f"hydra.run.dir={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary = summary_of(tmp_path)
+    diverging = [*TOY, "schedule.lr=1e30", "norm=none"]
+    summary = job.run(compose_job(ROOT / "conf", diverging), tmp_path, [])
     assert (summary["status"], summary["diverged_at"]) == ("diverged", 2)
     assert summary["best_dev"]["value"] == summary["test"]["line"]["error"] == 1.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from processes import python
+from processes import script
 
 from normlab.errors import UserError
 from normlab.runs import components, job
@@ -61,21 +61,31 @@ TINY = {
     ),
 }
 CACHED = ("translation", "cifar10")
-NORMS = ("none", "batchnorm", "weightnorm", "layernorm", "rmsnorm", "prmsnorm", "l2norm")
+NORMS = (
+    "batchnorm",
+    "weightnorm",
+    *(pytest.param(n, marks=pytest.mark.long) for n in ("none", "layernorm", "prmsnorm", "l2norm")),
+)
 
 
-@pytest.fixture(params=TINY)
-def config(request, tmp_path_factory):
-    """Returns a function: overrides -> the config of a run of one task that takes a second."""
+@pytest.fixture(params=TINY, scope="module")
+def config(request, tiny_cache):
+    """Returns a function: overrides -> the config of a run of one task that takes half a second."""
     name = request.param
-    cache = tmp_path_factory.getbasetemp() / "cache"
 
     def make(*overrides):
-        cached = [f"data.cache_dir={cache}"] if name in CACHED else []
+        cached = [f"data.cache_dir={tiny_cache}"] if name in CACHED else []
         given = [f"task={name}", *TINY[name], *cached, *SHORT, *overrides]
         return compose_job(CONF, given)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """Returns the directory of a finished run of each task, and its summary."""
+    run_dir = tmp_path_factory.mktemp("finished") / "r"
+    return run_dir, job.run(config("norm=rmsnorm", "trainer.max_steps=5"), run_dir, [])
 
 
 def lines(run_dir):
@@ -94,6 +104,7 @@ def test_tasks_here_are_those_of_the_config():
     assert set(TINY) == {path.stem for path in (CONF / "task").glob("*.yaml")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_trains(config, norm, tmp_path):
     if norm == "batchnorm" and config().names.task != "cifar10":
@@ -105,10 +116,10 @@ def test_every_norm_trains(config, norm, tmp_path):
     assert all(value is not None for value in summary["test"].values())
 
 
-def test_a_run_is_described_tested_and_loaded_back(config, tmp_path):
-    summary = job.run(config("norm=rmsnorm", "trainer.max_steps=5"), tmp_path / "r", [])
+def test_a_run_is_described_tested_and_loaded_back(finished, tmp_path):
+    run_dir, summary = finished
     assert summary["status"] == "completed" and summary["items_per_second"] > 0
-    parts = load_run(tmp_path / "r").with_data()
+    parts = load_run(run_dir).with_data()
     metrics = parts.evaluate()
     key = parts.task.metric.key
     assert metrics[key] == pytest.approx(summary["best_dev"]["value"])
@@ -116,10 +127,11 @@ def test_a_run_is_described_tested_and_loaded_back(config, tmp_path):
     tested = parts.task.test(parts.objective, parts.device, tmp_path / "again")
     assert tested == summary["test"]
     for name in parts.task.test_sets:
-        said, true = (tmp_path / "r" / k / f"{name}.txt" for k in ("hypotheses", "references"))
+        said, true = (run_dir / k / f"{name}.txt" for k in ("hypotheses", "references"))
         assert said.read_text().count("\n") == true.read_text().count("\n") > 0
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     job.run(config("trainer.max_steps=8"), whole, [])
@@ -147,6 +159,7 @@ def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
         torch.testing.assert_close(sum(sums[name][0] for sums in found), total)
 
 
+@pytest.mark.slow
 def test_divergence_is_a_result_and_counts_as_the_worst(config, tmp_path):
     summary = job.run(
         config("norm=none", "schedule.lr=1e38", "trainer.max_steps=8"), tmp_path / "r", []
@@ -156,11 +169,10 @@ def test_divergence_is_a_result_and_counts_as_the_worst(config, tmp_path):
     assert all(set(entry.values()) == {worst} for entry in summary["test"].values())
 
 
-def test_sweeps_give_every_job_its_directory(config):
-    del config  # only the tasks' names matter
-    for name in TINY:
-        jobs = sweep_directories(CONF, [f"task={name}", "norm=none,rmsnorm", "seed=1,2"])
-        assert len(set(jobs)) == 4
+@pytest.mark.slow
+def test_sweeps_give_every_job_its_directory():
+    jobs = sweep_directories(CONF, ["task=" + ",".join(TINY), "norm=none,rmsnorm"])
+    assert len(set(jobs)) == 2 * len(TINY)
 
 
 def test_a_group_of_help_has_every_option():
@@ -169,9 +181,9 @@ def test_a_group_of_help_has_every_option():
             assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
 
 
-def test_evaluate_gives_the_test_results_again(config, tmp_path):
-    summary = job.run(config("norm=rmsnorm", "trainer.max_steps=2"), tmp_path / "r", [])
-    done = python("scripts/evaluate.py", tmp_path / "r", "--output", tmp_path / "out")
+def test_evaluate_gives_the_test_results_again(finished, tmp_path):
+    run_dir, summary = finished
+    done = script("scripts/evaluate.py", run_dir, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(json.dumps(summary["test"]))
     assert list((tmp_path / "out" / "hypotheses").glob("*.txt"))

@@ -36,6 +36,7 @@ def metrics(run_dir):
     return [json.loads(line) for line in lines if line]
 
 
+@pytest.mark.slow
 def test_a_run_logs_every_matrix_every_log_every_steps_and_learns_the_same(tiny_config, tmp_path):
     summaries = {}
     for on in (True, False):
@@ -53,6 +54,7 @@ def test_a_run_logs_every_matrix_every_log_every_steps_and_learns_the_same(tiny_
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_it_resumes_without_it(tiny_config, tmp_path):
     job.run(tiny_config("trainer.per_matrix=true", "trainer.max_steps=4"), tmp_path, [])
     assert job.run(tiny_config("trainer.max_steps=8"), tmp_path, [])["status"] == "completed"

@@ -80,7 +80,7 @@ def norm_times(
     records = []
     flush = cache_flusher(device) if cold else None
 
-    def before(call):
+    def before(call: Callable[[], object]) -> None:
         (flush or call)()
 
     for which, tensors in PASSES.items():

@@ -84,6 +84,14 @@ def test_zca_whitens_and_stays_close():
     assert torch.isfinite(zca(constant, eps=1e-5)[1]).all()
 
 
+def test_zca_of_fewer_images_than_pixels_is_the_same_matrix():
+    x, eps = torch.randn(7, 30, dtype=torch.float64) + 3, 1e-3
+    mean, matrix = zca(x, eps)
+    variances, directions = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    scale = (variances.clamp(min=0) + eps).rsqrt()
+    torch.testing.assert_close(matrix, directions * scale @ directions.T)
+
+
 def test_pixels_are_scaled_to_one():
     extremes = scaled(np.array([[0, 255]], np.uint8))
     assert extremes.tolist() == [[-127.5 / 128, 127.5 / 128]]

@@ -281,7 +281,7 @@ def run_offline(home: Path, revision: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_network_and_cache_one_line_says_what_to_do(tmp_path):
     lines = run_offline(tmp_path, "main").stdout.splitlines()
     assert len(lines) == 1

@@ -68,6 +68,7 @@ def test_same_seed_gives_the_same_pairs_and_another_seed_gives_others() -> None:
     assert generate(300, seed=4) != generate(300, seed=5)
 
 
+@pytest.mark.slow
 def test_pairs_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "import hashlib; from normlab.tasks.translation.grammar import generate; "
@@ -93,6 +94,7 @@ def test_a_longer_request_starts_with_the_shorter_one() -> None:
     assert generate(800, seed=3)[:250] == generate(250, seed=3)
 
 
+@pytest.mark.slow
 def test_a_full_corpus_repeats_no_sentence_and_its_splits_share_none() -> None:
     parts = splits(10_000, 500, 500, seed=1)
     assert {part: len(pairs) for part, pairs in parts.items()} == {
@@ -106,6 +108,7 @@ def test_a_full_corpus_repeats_no_sentence_and_its_splits_share_none() -> None:
     assert len({german for _, german in pairs}) == 11_000
 
 
+@pytest.mark.slow
 def test_no_source_has_two_translations_anywhere_in_the_grammar() -> None:
     rng, known = random.Random(11), {}
     for _ in range(20_000):

@@ -1,12 +1,10 @@
 """Scores come from sacreBLEU, with the signature, and never from unequal counts."""
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import sacrebleu
+from processes import script
 
 from normlab.files import read_sealed, write_sealed
 from normlab.tasks.translation.scoring import compare, score
@@ -56,13 +54,12 @@ def test_compare_shows_the_test_sets_two_runs_share(tmp_path):
                            ("references", "Ein Hund schläft auf dem Sofa .\n")):  # fmt: skip
             (tmp_path / run / kind).mkdir(parents=True)
             (tmp_path / run / kind / "test.txt").write_text(text, encoding="utf-8")
-    script = str(Path(__file__).parents[3] / "scripts" / "compare.py")
-    command = [sys.executable, script, str(tmp_path / "a"), str(tmp_path / "b"), "--samples=20"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["scripts/compare.py", tmp_path / "a", tmp_path / "b", "--samples=20"]
+    done = script(*command)
     assert done.returncode == 0, done.stderr
     assert "| test | BLEU | 100.00 |" in done.stdout and "not seeds" in done.stdout
     (tmp_path / "b" / "references" / "test.txt").write_text("Etwas anderes .\n")
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = script(*command)
     assert done.returncode == 1 and "different references" in done.stderr
 
 
@@ -74,9 +71,7 @@ def test_compare_says_in_what_else_the_runs_differ(tmp_path, trained):
     config.write_text(config.read_text().replace("beam: 2", "beam: 5"))
     other = {"steps": 13, "contents": {}, "files": {}}
     write_sealed(tmp_path / "b" / "summary.json", {**summary, **other})
-    script = Path(__file__).parents[3] / "scripts" / "compare.py"
-    command = [sys.executable, script, tmp_path / "a", tmp_path / "b", "--samples=20"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b", "--samples=20")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.split("\n") if line.startswith("not like for like")]
     assert "12 steps, B for 13" in said[0] and "other data" in said[1]

@@ -4,6 +4,7 @@ Krizhevsky 2009; with scale and regularisation as in Salimans & Kingma 2016, who
 """
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -51,13 +52,30 @@ def zca(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Returns mean (n,) and W (n, n): (x - mean) W has the identity for a covariance.
 
     `x` is (images, n). W = U (S + eps)^(-1/2) U^T from the covariance U S U^T, symmetric, so that
-    pixels stay where they are. `eps` keeps directions without variance from being blown up.
+    pixels stay where they are. `eps`, above 0, keeps directions without variance from being blown
+    up.
     """
     mean = x.mean(0)
     centred = x - mean
-    variances, directions = torch.linalg.eigh((centred.T @ centred / len(x)).double())
+    count, n = x.shape
+    if count < n:
+        return mean, _zca_of_few(centred.double(), eps).to(x.dtype)
+    variances, directions = torch.linalg.eigh((centred.T @ centred / count).double())
     scale = (variances.clamp(min=0) + eps).rsqrt()
     return mean, (directions * scale @ directions.T).to(x.dtype)
+
+
+def _zca_of_few(centred: Tensor, eps: float) -> Tensor:
+    """Returns the same W from the (images, images) products: seconds less for a hundred images.
+
+    With centred centred^T / images = V S V^T, W = I / r - centred^T V D V^T centred / images, where
+    r = eps^(1/2), q = (S + eps)^(1/2) and D = (1 / r - 1 / q) / S = 1 / (r q (r + q)).
+    """
+    count, n = centred.shape
+    variances, directions = torch.linalg.eigh(centred @ centred.T / count)
+    r, q = math.sqrt(eps), (variances.clamp(min=0) + eps).sqrt()
+    half = (directions / (count * r * q * (r + q)).sqrt()).T @ centred  # (images, n)
+    return torch.eye(n, dtype=centred.dtype) / r - half.T @ half
 
 
 def _apply(pixels: np.ndarray, mean: Tensor, matrix: Tensor) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The training objective, as sums that are divided once after every reduction."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +31,14 @@ class _TokenLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features, weight, bias, labels, smoothing):
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        smoothing: float,
+    ) -> tuple[Tensor, Tensor]:
         device = features.device.type
         dtype = features.dtype
         if torch.is_autocast_enabled(device):
@@ -76,6 +85,8 @@ class _TokenLoss(torch.autograd.Function):
         return (1 - smoothing) * nll + smoothing * uniform, nll
 
     @staticmethod
-    def backward(ctx, grad, _):
+    def backward(  # type: ignore[override]
+        ctx: Any, grad: Tensor, _: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
         d_x, d_w, d_b = ctx.saved_tensors
         return d_x * grad, d_w * grad, None if d_b is None else d_b * grad, None, None
