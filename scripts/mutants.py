@@ -34,6 +34,11 @@ MODULES = {
     "models/transformer.py": ["tests/models"],
     "models/rnnsearch.py": ["tests/models"],
     "training/loop.py": ["tests/training", "tests/runs/test_toy_task.py"],
+    "training/step.py": [
+        "tests/training",
+        "tests/runs/test_toy_task.py",
+        "tests/test_loss_curves.py",
+    ],
     "training/limits.py": ["tests/training"],
     "training/progress.py": ["tests/training", "tests/runs/test_toy_task.py"],
     "training/log_window.py": ["tests/training"],
@@ -121,7 +126,7 @@ def notices(mutant: Mutant, trees: "Queue[Path]") -> bool:
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [*command, "-m", "not slow"],
+            [*command, "-m", "not long"],
             cwd=tree,
             env=environment,
             capture_output=True,

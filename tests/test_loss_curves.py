@@ -15,7 +15,7 @@ from tiny import TINY, TINY_RNN
 from normlab.runs import components
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job
-from normlab.training.loop import autocast, update
+from normlab.training.step import autocast, update
 
 RECORDED = Path(__file__).with_name("loss_curves.json")
 CONF = Path(__file__).parents[1] / "conf"

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from normlab.errors import UserError
-from normlab.training.loop import autocast, update
 from normlab.training.schedules import LinearDecay, constant, inverse_sqrt
+from normlab.training.step import autocast, update
 
 
 def test_inverse_sqrt_rises_linearly_peaks_at_warmup_and_falls_as_a_root():

@@ -1,7 +1,7 @@
 """How long training steps take, every norm and implementation side by side: the wall-clock table.
 
 Every variant trains its own model, from the same initialisation, on the same batches, with the
-trainer's own step (training.loop.update).
+trainer's own step (training.step.update).
 """
 
 import itertools
@@ -24,7 +24,7 @@ from normlab.runs.assemble import check_parts
 from normlab.runs.config import Config, check
 from normlab.runs.sweeps import compose_job
 from normlab.tasks.task import Batch, Task
-from normlab.training.loop import autocast, update
+from normlab.training.step import autocast, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")

@@ -106,7 +106,7 @@ class Parts:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Sets the objective to evaluation, at the run's precision, and back."""
-        from normlab.training.loop import autocast
+        from normlab.training.step import autocast
 
         self.objective.eval()
         try:

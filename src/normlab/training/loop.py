@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from normlab import distributed
-from normlab.tasks.task import Batch, Metric, Sample, Sums
+from normlab.tasks.task import Batch, Metric, Sample
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.limits import limit_reached
 from normlab.training.log_window import Clock, Window
@@ -18,6 +17,7 @@ from normlab.training.progress import Progress
 from normlab.training.schedules import unchanged
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import Interrupted, Interrupts
+from normlab.training.step import autocast, update
 from normlab.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -216,51 +216,3 @@ class Trainer:
         torch.set_rng_state(states[number]["cpu"])
         if "cuda" in states[number] and self.device.type == "cuda":
             torch.cuda.set_rng_state(states[number]["cuda"], self.device)
-
-
-def update(
-    objective: nn.Module,
-    batches: Sequence[Batch],
-    parameters: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    lr: float,
-    *,
-    clip: float | None,
-    precision: AbstractContextManager,
-    beta1: float | None = None,
-    matrices: Matrices | None = None,
-) -> tuple[Sums, Tensor]:
-    """Does one optimiser step on `batches`; returns their sums and the gradient norm.
-
-    The loss is divided once, by the number of items of all batches and processes together. The
-    gradient norm is the global L2 norm before clipping. `beta1` replaces Adam's first beta;
-    `matrices` measures the step, if this one is to be.
-    """
-    # Processes average their gradients, and a sum is wanted.
-    divisor = sum(batch.items for batch in batches) / distributed.world_size()
-    totals: Sums = {}
-    for number, batch in enumerate(batches, start=1):
-        with distributed.synchronised(objective, number == len(batches)):
-            with precision:
-                sums = objective(batch)
-            (sums["loss"][0] / divisor).backward()
-        for name, (value, count) in sums.items():
-            before, counted = totals.get(name, (0.0, 0))
-            totals[name] = (before + value.detach(), counted + count)
-    if matrices is not None:
-        matrices.before_step()
-    grad_norm = nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-        if beta1 is not None:
-            group["betas"] = (beta1, group["betas"][1])
-    optimizer.step()
-    if matrices is not None:
-        matrices.after_step()
-    optimizer.zero_grad(set_to_none=True)
-    return totals, grad_norm
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Returns the context in which a model runs at `precision`, fp32 or bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
