@@ -67,13 +67,13 @@ def main() -> None:
 
 def draw(run_dirs: list[Path], out: Path) -> None:
     """Draws the panels from metrics.jsonl, of which W&B has a copy."""
-    from normlab.reports.figures import Panel, draw_curves, wide, write_figure
+    from normlab.reports.figures import Panel, draw_curves, write_figure
     from normlab.reports.records import read_runs
 
     try:
         runs = read_runs(run_dirs)
         panels = [
-            Panel(runs, y, "step" if x == "Step" else x, title, log=wide(runs, y))
+            Panel(runs, y, "step" if x == "Step" else x, title)
             for section in PANELS.values()
             for title, y, x in section
         ]

@@ -1,14 +1,12 @@
 """What the README promises is done here as it says."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from processes import ENVIRONMENT, ROOT, summary_of
+from processes import ROOT, script, summary_of, train
 from tiny import TINY
 
 from normlab.places import CONF
@@ -57,6 +55,7 @@ def test_every_command_of_it_is_tried_in_this_file_or_elsewhere():
     assert len(TRAINING) > 10 and len(SCRIPTS) > 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", TRAINING, ids=" ".join)
 def test_a_training_command_can_be_built(overrides, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -98,20 +97,16 @@ def place(tmp_path_factory, tiny_cache):
     short += ["data.tgt=fr", "data.vocab_size=264", f"data.cache_dir={tiny_cache}"]
     for norm in ("layernorm", "rmsnorm"):
         overrides = [each for each in line if not each.startswith(("norm=", "hydra."))]
-        execute(
-            folder, "train.py", *overrides, *short, f"norm={norm}", f"hydra.run.dir=runs/{norm}"
-        )
+        overrides = [each.replace("DIR", str(folder / "DIR")) for each in overrides]
+        done = train(*overrides, *short, f"norm={norm}", f"hydra.run.dir={folder}/runs/{norm}")
+        assert done.returncode == 0, done.stdout
         assert summary_of(folder / "runs" / norm)["status"] == "completed"
     (folder / "runs" / "mine").symlink_to("layernorm")
     return folder
 
 
-def execute(folder, *arguments, **options):
-    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path])}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, **options,
-    )  # fmt: skip
+def execute(folder, name, *arguments, **options):
+    done = script(name, *arguments, cwd=folder, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -119,11 +114,11 @@ def execute(folder, *arguments, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SCRIPTS, ids=" ".join)
 def test_a_script_does_what_it_says(place, command):
-    """On runs of two minutes' data, in the words of the README but for the names in capitals."""
-    _, script, *arguments = command
-    name = Path(script).stem
+    """On runs of twelve steps, in the words of the README but for the names in capitals."""
+    _, path, *arguments = command
+    name = Path(path).stem
     if name in ("reproduce", "gpu"):  # test_experiments.py runs one; these would take hours
-        assert "--help" in execute(place, script, "--help")
+        assert "--help" in execute(place, path, "--help")
         return
     if name in ("curves", "report"):
         pytest.importorskip("matplotlib")
@@ -136,8 +131,8 @@ def test_a_script_does_what_it_says(place, command):
     arguments = [names.get(each, each) for each in arguments]
     if "<" in arguments:
         start = arguments.index("<")
-        with open(place / arguments[start + 1]) as file:
-            output = execute(place, script, *arguments[:start], stdin=file)
+        given = (place / arguments[start + 1]).read_text(encoding="utf-8")
+        output = execute(place, path, *arguments[:start], given=given)
         assert output.count("\n") == 5
         return
-    assert execute(place, script, *arguments)
+    assert execute(place, path, *arguments)

@@ -59,6 +59,7 @@ def normlab(installed, tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_it_trains_translates_and_scores(normlab, tmp_path, tiny_cache):
     where = normlab("-c", "import normlab; print(normlab.__file__)", program="python")
     assert "environment/lib" in where

@@ -118,6 +118,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 1.5])
 def test_one_ctrl_c_before_training_is_one_line(tmp_path, seconds):
     process = start("train.py", "logger=none", f"hydra.run.dir={tmp_path}/run")

@@ -96,13 +96,14 @@ def test_divergence_is_a_result(tiny_config, tmp_path):
     assert summary_of(tmp_path / "r")["status"] == "diverged"
 
 
-def test_a_crash_leaves_its_error_in_the_summary(tiny_config, tmp_path):
+def test_a_crash_leaves_its_error_in_the_summary(tiny_config, tmp_path, caplog):
     (tmp_path / "r" / "metrics.jsonl").mkdir(parents=True)  # cannot be opened as a file
     with pytest.raises(IsADirectoryError):
         run(tiny_config(), tmp_path / "r", [])
     summary = summary_of(tmp_path / "r")
     assert summary["status"] == "failed" and "IsADirectoryError" in summary["error"]
-    assert "Traceback" in (tmp_path / "r" / "train.log").read_text()
+    assert "Traceback" in (tmp_path / "r" / "train.log").read_text(encoding="utf-8")
+    assert "Traceback" not in caplog.text and "IsADirectoryError" in caplog.text
 
 
 def test_a_truncated_last_checkpoint_falls_back(tiny_config, tmp_path, caplog):

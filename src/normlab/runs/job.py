@@ -41,6 +41,7 @@ def main(cfg: DictConfig) -> None:
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     logging.raiseExceptions = False  # a full disk is said once, not at each line of the log
+    logging.getLogger("torch").setLevel(logging.WARNING)  # else it ends with cache statistics
     try:
         summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
     except UserError as error:
