@@ -232,6 +232,7 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("optimizer.eps=0",), r"optimizer\.eps must be >= 1e-38, got 0"),
         (("norm.eps=0",), r"norm\.eps must be >= 1e-38, got 0"),
         (("init.mean=1e300",), r"init\.mean must be <= 1e\+38, got 1e\+300"),
+        (("init.apply_to=3",), r"init\.apply_to=3 is wrong: it must be a list"),
         (
             ("model.d_model=2147483646",),
             r"too (many|large) for .* memory.*: lower the sizes in model",
