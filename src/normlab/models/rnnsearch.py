@@ -284,7 +284,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Returns the weights that `state` (rows, d_hidden) gives annotations.
 
-        They are (batch, rows of a source, src_len): in beam search hypotheses share a source. `mask`
+        They are (batch, rows of a source, src_len): hypotheses of a beam share a source. `mask`
         (batch, src_len) is the source's, `real` (rows,) the target's at this position.
         """
         query = self.query_norm(F.linear(state, query_weight), real)  # (rows, 2 * d_hidden)
