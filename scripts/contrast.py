@@ -1,7 +1,7 @@
 """The question in four short runs: LayerNorm and RMSNorm, initial mean 0 and 0.2.
 
 Prints a table and draws the curves to runs/contrast/contrast.png. Starting it again repeats nothing
-that is finished. One run per norm and mean shows the contrast and proves nothing: for that see
+that is finished. One run of each norm and mean shows the contrast and proves nothing: for that see
 results/README.md. Further arguments are overrides of train.py.
 """
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def show(runs: list[RunRecord]) -> None:
-    """Prints the table of `runs` and draws their curves, one panel per mean."""
+    """Prints the table of `runs` and draws their curves, a panel for each mean."""
     print(f"\n{'norm':<12}{'mean':>6}{'dev NLL':>10}{'guessing':>10}{'test BLEU':>11}")
     for run in sorted(runs, key=lambda run: (run.value("init_mean"), run.value("norm"))):
         (test,) = run.summary["test"].values()

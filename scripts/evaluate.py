@@ -23,7 +23,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run_dir", help="a run directory of train.py")
-    parser.add_argument("--src", type=Path, help="source sentences, one per line")
+    parser.add_argument("--src", type=Path, help="source sentences, one on each line")
     parser.add_argument("--ref", type=Path, help="references, line by line")
     parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
     parser.add_argument("--beam", type=int, help="beam size for --src; default: the run's own")

@@ -82,7 +82,7 @@ def runs_of(sweep: str, overrides: list[str]) -> list[tuple[Path, Command]]:
         if record.exists() and not run_dir.exists():
             restore(record, run_dir)
         argv = [sys.executable, "train.py", *job, f"hydra.run.dir={run_dir}"]
-        # One sweep's name for all its runs, as in a multirun, and one process per run.
+        # One sweep's name for all its runs, as in a multirun, and a process for each run.
         found.append((run_dir, Command(f"{sweep}/{run_dir.name}", [*argv, "hydra.mode=RUN"])))
     return found
 

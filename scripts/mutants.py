@@ -1,7 +1,7 @@
 """Mutation testing: breaks the library in small ways and asks whether a test notices.
 
 A stratified sample of the mutants that cosmic-ray can make of the modules below; each is tried in a
-copy of the tree with the tests that are about it. Prints the share noticed per module and every
+copy of the tree with the tests that are about it. Prints the share noticed of each module and every
 mutant that survived. `make mutants` runs it; it takes about an hour and is not part of CI.
 """
 
@@ -141,7 +141,7 @@ def notices(mutant: Mutant, trees: "Queue[Path]") -> bool:
 
 
 def report(results: list[tuple[Mutant, bool]]) -> None:
-    """Prints the shares per module, and the mutants that nobody noticed."""
+    """Prints the share of each module, and the mutants that nobody noticed."""
     for module in dict.fromkeys(mutant.module for mutant, _ in results):
         of_module = [noticed for mutant, noticed in results if mutant.module == module]
         print(f"{module:<40} {sum(of_module):>3} of {len(of_module):>3}")

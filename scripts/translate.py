@@ -1,4 +1,4 @@
-"""Translates standard input, one sentence per line, with a finished run's checkpoint."""
+"""Translates standard input, a sentence on each line, with a finished run's checkpoint."""
 
 import argparse
 import sys

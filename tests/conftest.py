@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny import TINY, TINY_RNN
@@ -43,8 +44,10 @@ def tiny_config(tiny_cache):
         plain = {o.key_or_group: o.value() for o in parsed if is_plain(o)}
         others = tuple(o.input_line for o in parsed if not is_plain(o))
         if (others, rnn) not in composed:
-            composed[others, rnn] = compose_job(CONF, [*tiny, *others])
-        config = deepcopy(composed[others, rnn])
+            composed[others, rnn] = compose_job(CONF, [*tiny, *others]), HydraConfig.instance().cfg
+        config, hydra = composed[others, rnn]
+        config = deepcopy(config)
+        HydraConfig.instance().cfg = hydra  # says which options were chosen, as names.norm
         for key, value in plain.items():
             if OmegaConf.select(config, key, default=config) is config:  # no key, or one not set
                 return compose_job(CONF, [*tiny, *overrides])

@@ -46,7 +46,7 @@ def _submitit_place() -> Place:
 def quiet_arguments(arguments: list[str]) -> list[str]:
     """Returns the command line of this process: under torchrun all but the first log nothing.
 
-    Hydra makes an output directory per process, by its clock; only the first one's is used.
+    Hydra makes an output directory for each process, by its clock; only the first one's is used.
     """
     if int(os.environ.get("RANK", "0")) == 0:
         return arguments

@@ -16,7 +16,7 @@ from normlab.tasks.translation.task import Translation
 def benchmark(
     run_dirs: list[str], beams: list[int], sentences: int, blocks: int, device: torch.device
 ) -> dict[str, Any]:
-    """Returns a record per beam of the runs' translation of the first `sentences` of a test set.
+    """Returns a record for each beam of the runs' translation of the first `sentences` of a test set.
 
     The sentences are those that the first run was tested on.
     """

@@ -66,7 +66,7 @@ def norm_times(
     compiled: bool,
     cold: bool,
 ) -> list[dict[str, Any]]:
-    """Returns one record per pass: the times of every norm and implementation, and bytes moved.
+    """Returns a record for each pass: the times of every norm and implementation, and bytes moved.
 
     All norms read the same x (rows, width) and dy. `cold` empties the caches before each call;
     otherwise an untimed call of the same variant fills them.

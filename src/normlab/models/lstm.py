@@ -36,7 +36,7 @@ class LSTM(nn.Module):
     def forward(self, state: State, x: Tensor, weight: Tensor, mask: Tensor | None = None) -> State:
         """Returns the state after `state` and the input `x`, what `read` gives for a position.
 
-        `weight` is `recurrent.weight`, which the caller reads once per sequence: reading a
+        `weight` is `recurrent.weight`, which the caller reads once for a sequence: reading a
         re-parameterised one computes it.
         """
         h, c = state

@@ -190,7 +190,7 @@ class RNNSearch(Seq2Seq):
         return forward
 
     def hidden_to_hidden(self) -> dict[str, Norm]:
-        """Returns the norms on the decoder's hidden-to-hidden products, each called once per step.
+        """Returns the norms on the decoder's hidden-to-hidden products, each called once in a step.
 
         What enters such a norm is the pre-activation before it, what leaves, the one after it.
         """
@@ -233,7 +233,7 @@ class RNNSearch(Seq2Seq):
         gru2: tuple[Tensor, Tensor | None],
         real: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Returns the next state (rows, d_hidden) and weights (batch, rows per source, src_len).
+        """Returns the next state (rows, d_hidden) and weights (batch, rows of a source, src_len).
 
         `x` is GRU1's input at this position; then come the weights that `_step_weights` collects;
         `real` (rows,) is for norms that ask which rows have a token here.
@@ -244,7 +244,7 @@ class RNNSearch(Seq2Seq):
         return self.gru2(hidden, self.gru2.normalise_input(summed, real), *gru2, real), alpha
 
     def _step_weights(self) -> StepWeights:
-        # Read once per sequence: reading a re-parameterised weight (weightnorm) computes it.
+        # Read once for a sequence: reading a re-parameterised weight (weightnorm) computes it.
         gru1, gru2 = self.gru1.recurrent_weights(), self.gru2.recurrent_weights()
         return gru1, self.attention.query.weight, self.attention.score.weight, gru2
 
@@ -284,7 +284,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Returns the weights that `state` (rows, d_hidden) gives annotations.
 
-        They are (batch, rows per source, src_len): in beam search hypotheses share a source. `mask`
+        They are (batch, rows of a source, src_len): in beam search hypotheses share a source. `mask`
         (batch, src_len) is the source's, `real` (rows,) the target's at this position.
         """
         query = self.query_norm(F.linear(state, query_weight), real)  # (rows, 2 * d_hidden)

@@ -1,7 +1,7 @@
 """The Transformer of the paper's Table 4: encoder-decoder, post-norm (or pre-norm), any norm.
 
 Vaswani et al. 2017, in the variant of the RMSNorm authors' toolkit zero: the norm follows each
-residual sum, two per encoder layer and three per decoder layer, none at the end; in pre-norm it
+residual sum, two in an encoder layer and three in a decoder layer, none at the end; in pre-norm it
 stands before each sublayer and once after each stack.
 
 A pre-norm network reads its main branch through norms only, so the branch may be kept at mean zero,

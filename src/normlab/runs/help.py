@@ -10,7 +10,7 @@ from normlab.runs.options import GROUPS, fields, options, purpose
 
 
 def help_text(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> str:
-    """Returns every group with its options, then the fields of the chosen ones, one per line.
+    """Returns every group with its options, then the fields of the chosen ones, each on a line.
 
     config: as composed, interpolations as they are written; choices: the option of each group.
     """

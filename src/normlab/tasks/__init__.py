@@ -1,1 +1,1 @@
-"""What is learned: one module or folder per task; task.py says what each of them owes."""
+"""What is learned: a module or folder for each task; task.py says what each of them owes."""

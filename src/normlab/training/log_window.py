@@ -16,7 +16,7 @@ class Window:
 
     def __init__(self, size: int, device: torch.device, state: Mapping[str, Any]):
         self.size, self.device = size, device
-        self.sums: Tensor  # a row per step; the last column is the gradient norm
+        self.sums: Tensor  # a row for each step; the last column is the gradient norm
         self.names: list[str] = []
         self.counts: dict[str, int] = {}
         self.clear()

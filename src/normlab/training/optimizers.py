@@ -19,7 +19,7 @@ def optimizer(
     eps: Epsilon,
     weight_decay: NonNegative,
 ) -> torch.optim.Optimizer:
-    """Returns the optimiser `name` over `parameters`; the loop sets its learning rate per step."""
+    """Returns the optimiser `name` over `parameters`; the loop sets its learning rate at each step."""
     # fused: one kernel for all parameters, on CPU too
     return KINDS[name](
         parameters, lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, fused=True

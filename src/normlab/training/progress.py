@@ -26,7 +26,7 @@ class Progress:
     status: str = "running"
     diverged_at: int | None = None
     window: dict[str, Any] = field(default_factory=dict)  # what the next log line has so far
-    segments: list[dict[str, Any]] = field(default_factory=list)  # one per start of a process
+    segments: list[dict[str, Any]] = field(default_factory=list)  # one for each start of a process
 
     def start_segment(self, environment: Mapping[str, Any]) -> None:
         """Notes that another process goes on with the run, in this environment."""

@@ -98,5 +98,5 @@ class Translator:
 
 
 def one_line(text: str) -> str:
-    """Returns `text` with line ends as spaces: outputs are stored one sentence per line."""
+    """Returns `text` with line ends as spaces: outputs are stored with a sentence on each line."""
     return text.replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,114 @@
+"""What summary.json says of a run, and the last lines on its screen."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normlab import registration
+from normlab.errors import UserError
+from normlab.places import experiments
+from normlab.runs.config import Config
+from normlab.runs.environment import code_version
+from normlab.runs.identity import limits
+
+if TYPE_CHECKING:
+    from normlab.tasks.task import Task
+    from normlab.training.progress import Progress
+
+
+def head(config: Config) -> dict[str, Any]:
+    """Returns what is known before the run. Raises UserError for an unknown registration."""
+    return {
+        "status": "failed",
+        "task": config.names.task,
+        "norm": config.names.norm,
+        "norm_impl": None,
+        "init_mean": config.init_mean,
+        "model": config.names.model,
+        "data": config.names.data,
+        "seed": config.seed,
+        "precision": config.trainer.precision,
+        "compile": config.trainer.compile,
+        "steps": 0,
+        "limits": limits(config.plain()),
+        "commit": code_version(),
+        "registration": _registration(config),
+    }
+
+
+def _registration(config: Config) -> dict[str, str] | None:
+    name = config.names.experiment
+    if name is None:
+        return None
+    try:
+        return {"experiment": name, "sha256": registration.digest(experiments(), name)}
+    except UserError as error:
+        raise UserError(f"names.experiment={name!r}: {error}") from error
+
+
+def result(task: "Task", progress: "Progress") -> dict[str, Any]:
+    """Returns what training has come to."""
+    from normlab.training.progress import public, speed
+
+    diverged = progress.status == "diverged"
+    return {
+        "status": progress.status,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "training_seconds": progress.seconds,
+        "best_dev": {
+            "value": task.metric.worst if diverged else progress.best,
+            "metric": task.metric.key,
+            "step": progress.best_step,
+        },
+        "dev": progress.latest,
+        **_learned(task, progress),
+        **({"diverged_at": progress.diverged_at} if diverged else {}),
+        **speed(progress.segments),
+        "segments": [public(segment) for segment in progress.segments],
+    }
+
+
+def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
+    """Returns what guessing reaches, and whether the run ended at least a tenth below it."""
+    guess = task.guessing()
+    if guess is None:
+        return {"guessing": None, "learned": None}
+    key, value = guess
+    reached = progress.latest.get(key, math.inf)
+    learned = progress.status != "diverged" and reached < 0.9 * value
+    return {"guessing": {"metric": key, "value": value}, "learned": learned}
+
+
+def in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Path) -> list[str]:
+    """Returns the run's result in a few lines: what came out, against what, and what to try."""
+    if summary["status"] == "interrupted":
+        again = f"the same command with hydra.run.dir={run_dir} goes on from there"
+        return [f"Interrupted after {summary['steps']} steps: {again}."]
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    tests = ", ".join(shown(scores[task.result]) for scores in summary.get("test", {}).values())
+    lines = [
+        f"{summary['status']} after {summary['steps']} steps: best {task.metric.key} "
+        f"{shown(summary['best_dev']['value'])}, test {task.result} {tests or '-'}, "
+        f"{shown(summary['seconds_per_1k_steps'])} s per 1k steps; all in {run_dir}."
+    ]
+    if summary["learned"] is None:
+        return lines
+    key, guess = summary["guessing"]["metric"], summary["guessing"]["value"]
+    reached = summary["dev"].get(key)
+    what = "It learned" if summary["learned"] else "It has learned next to nothing"
+    found = "not finite" if reached is None else f"{reached:.2f}"
+    lines.append(f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f}.")
+    changes = {}
+    if config.init_mean:
+        changes[f"norm={config.names.norm} init.mean=0"] = "initial weights around 0"
+        if config.names.norm != "layernorm":
+            changes[f"norm=layernorm init.mean={config.init_mean:g}"] = "LayerNorm"
+    if not summary["learned"] and changes:
+        minutes = max(1, round(summary["training_seconds"] / 60))
+        lines.append(f"The contrast, some {minutes} min of training each:")
+        lines += [f"    python train.py {line}  # {what}" for line, what in changes.items()]
+    return lines
