@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
+from normlab.runs.sweeps import register_resolvers
+
 ROOT = Path(__file__).parents[2]
 STEPS = 600
 
@@ -87,6 +89,7 @@ def test_the_slurm_launcher_requeues():
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     from hydra import compose, initialize_config_dir
 
+    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True)
     launcher = config.hydra.launcher
