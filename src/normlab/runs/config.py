@@ -89,7 +89,9 @@ def check(cfg: DictConfig) -> Config:
     names = plain.get("names") if isinstance(plain, dict) else None
     for group in ("norm", "init", "model", "data", "task"):
         if isinstance(names, dict) and names.get(group, "") is None:
-            raise UserError(f"no {group} is chosen: give one, as `--help` lists them.")
+            raise UserError(
+                f"no {group} is chosen, names.{group} is empty: give one, as `--help` lists them."
+            )
     try:
         return Config.model_validate(plain)
     except ValidationError as error:
