@@ -8,7 +8,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.files import write_json, write_text
-from normlab.places import experiments
+from normlab.paths import experiments
 
 
 def invariance(args: argparse.Namespace) -> None:
@@ -54,7 +54,7 @@ def signal(args: argparse.Namespace) -> None:
     from normlab.analysis import signal as analysis
     from normlab.models.transformer import Transformer
     from normlab.runs.components import stock_norms
-    from normlab.runs.fresh import fresh_model
+    from normlab.runs.untrained import fresh_model
 
     vocab = 1500  # of conf/data/grammar.yaml
 
@@ -129,7 +129,7 @@ def _real_offsets() -> str:
 
     from normlab.analysis import geometry
     from normlab.models.transformer import Transformer
-    from normlab.runs.fresh import fresh_model
+    from normlab.runs.untrained import fresh_model
 
     lines = ["| norm | placement | mean 0 | mean 0.02 | mean 0.2 |", "|---|---|---|---|---|"]
     for norm in ("layernorm", "rmsnorm"):

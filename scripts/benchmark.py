@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.reports.benchmarks import write_pages
 
 RAW = Path("runs/benchmarks")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.reports.figures import Panel, draw_curves, write_figure
 from normlab.reports.records import RunRecord, read_record
 from normlab.runs.sweeps import sweep_directories

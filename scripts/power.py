@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.places import experiments
+from normlab.paths import experiments
 from normlab.registration import MIN_POWER, read_registrations
 from normlab.reports.power import power
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.places import experiments
+from normlab.paths import experiments
 from normlab.reports.benchmarks import write_pages
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments

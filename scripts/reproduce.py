@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from normlab.errors import UserError
-from normlab.places import CONF, experiments
+from normlab.paths import CONF, experiments
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index

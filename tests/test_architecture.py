@@ -38,7 +38,7 @@ RULES = {
     "errors.py": ((), HYDRA | {"torch"}),
     "types.py": ((), HYDRA | {"torch"}),
     "files.py": (("errors",), HYDRA | {"torch"}),
-    "places.py": ((), HYDRA | {"torch"}),
+    "paths.py": ((), HYDRA | {"torch"}),
     "cli.py": (("places", "runs.front"), HYDRA | {"torch"}),
     "__main__.py": (("cli",), HYDRA | {"torch"}),
     "ranks.py": (("errors",), HYDRA | {"torch"}),

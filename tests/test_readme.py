@@ -9,7 +9,7 @@ import pytest
 from processes import ROOT, script, summary_of, train
 from tiny import TINY
 
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import check
 from normlab.runs.job import run

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from normlab.places import SCRIPTS
+from normlab.paths import SCRIPTS
 
 FOR_A_CHECKOUT = ("gpu", "mutants")  # scripts that work on the repository itself
 TRAIN = "Trains and scores one model, `-m` several: `normlab train norm=rmsnorm init.mean=0.2`."
@@ -27,7 +27,7 @@ def _run(argv: list[str]) -> None:
         argv = _completion(argv)
     command, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if command == "train":
-        from normlab.runs.front import main as train
+        from normlab.runs.command_line import main as train
 
         train(rest)
     elif command in _scripts():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from normlab.analysis import signal
-from normlab.runs.fresh import fresh_model
+from normlab.runs.untrained import fresh_model
 
 SIZES = ["model.d_model=32", "model.d_ff=64", "model.dropout=0", "model.encoder_layers=2"]
 

@@ -9,7 +9,7 @@ import pytest
 from processes import ROOT, python, script, start, summary_of, train
 from tiny import TINY
 
-from normlab.runs import front
+from normlab.runs import command_line
 from normlab.runs.arguments import check_arguments
 from normlab.runs.options import GROUPS, fields, options
 from normlab.types import Names
@@ -73,7 +73,7 @@ def test_a_mistake_is_one_sentence_of_ours(tmp_path, capsys, monkeypatch, argume
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     with pytest.raises(SystemExit) as end:
-        front.main([argument, f"hydra.run.dir={tmp_path}/run"])
+        command_line.main([argument, f"hydra.run.dir={tmp_path}/run"])
     said = capsys.readouterr().err
     assert end.value.code == 2 and sentence in said
     assert "append" not in said and "HYDRA" not in said and "Traceback" not in said

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normlab.runs import job
-from normlab.training.matrices import Matrices
+from normlab.training.matrix_speeds import Matrices
 
 
 def test_the_numbers_of_a_step_written_out():

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from normlab.errors import UserError
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.types import Number, Whole
 
 PLAIN = {  # what pydantic calls things, in words of the command line

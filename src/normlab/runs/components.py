@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from normlab.errors import UserError
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.runs.arguments import check_arguments, keys_of, kind_of
 from normlab.runs.config import Config
 

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from normlab.places import CONF
+from normlab.paths import CONF
 
 GROUPS = {  # in the order in which a reader needs them
     "task": "what is learned",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from normlab import registration
 from normlab.errors import UserError
-from normlab.places import experiments
+from normlab.paths import experiments
 from normlab.runs.config import Config
 from normlab.runs.environment import code_version
 from normlab.runs.identity import limits

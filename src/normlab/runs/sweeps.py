@@ -11,10 +11,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.errors import UserError
-from normlab.places import experiments
+from normlab.paths import experiments
 from normlab.runs.help import help_text
 from normlab.runs.identity import digest
-from normlab.runs.mistakes import in_words
+from normlab.runs.suggestions import in_words
 
 
 def register_resolvers() -> None:

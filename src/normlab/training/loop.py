@@ -12,7 +12,7 @@ from normlab.tasks.task import Batch, Metric, Sample
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.limits import limit_reached
 from normlab.training.log_window import Clock, Window
-from normlab.training.matrices import Matrices
+from normlab.training.matrix_speeds import Matrices
 from normlab.training.progress import Progress
 from normlab.training.schedules import unchanged
 from normlab.training.settings import TrainerSettings

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from normlab import distributed
 from normlab.tasks.task import Batch, Sums
-from normlab.training.matrices import Matrices
+from normlab.training.matrix_speeds import Matrices
 
 
 def update(

@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from normlab.errors import LOGGED, UserError
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.ranks import quiet_arguments
-from normlab.runs import mistakes, sweeps
+from normlab.runs import suggestions, sweeps
 
 sweeps.register_resolvers()  # when this is imported, which the processes of a launcher do too
 
@@ -32,14 +32,14 @@ def main(arguments: Sequence[str]) -> None:
     known, unknown = get_args_parser().parse_known_args(sys.argv[1:])
     try:
         if flags := [each for each in unknown if each.startswith("-")]:
-            raise UserError(mistakes.unknown_flag(flags[0]))
+            raise UserError(suggestions.unknown_flag(flags[0]))
         if known.help:
             print(sweeps.help_for(CONF, known.overrides))
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
         train()
     except HydraException as error:
-        _end(mistakes.in_words(error), 2)
+        _end(suggestions.in_words(error), 2)
     except UserError as error:
         if known.multirun:  # each job has said its own in its place
             _end("Some jobs failed; what each said stands above and in its train.log.", 1)

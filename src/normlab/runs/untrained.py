@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normlab.places import CONF
+from normlab.paths import CONF
 from normlab.runs import components
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job
