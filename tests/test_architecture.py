@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
-BASICS = ("errors", "types", "files", "places", "ranks", "distributed")
+BASICS = ("errors", "types", "files", "paths", "ranks", "distributed")
 SHARED = (  # what several tasks stand on
     "tasks.task",
     "tasks.batching",
@@ -39,7 +39,7 @@ RULES = {
     "types.py": ((), HYDRA | {"torch"}),
     "files.py": (("errors",), HYDRA | {"torch"}),
     "paths.py": ((), HYDRA | {"torch"}),
-    "cli.py": (("places", "runs.front"), HYDRA | {"torch"}),
+    "cli.py": (("paths", "runs.command_line"), HYDRA | {"torch"}),
     "__main__.py": (("cli",), HYDRA | {"torch"}),
     "ranks.py": (("errors",), HYDRA | {"torch"}),
     "distributed.py": (("errors", "ranks"), HYDRA),
