@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,10 +37,12 @@ def python(*arguments, cwd=ROOT, env=ENVIRONMENT, **options):
 
 
 def start(*arguments, cwd=ROOT, env=ENVIRONMENT):
-    """Starts Python and returns the process, its output in one pipe."""
+    """Starts Python and returns the process, its output in one pipe; Ctrl-C reaches it."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # In a shell's background it would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -127,6 +130,8 @@ def _job(run_dir, overrides, threads, env):
     from normlab.runs.sweeps import compose_job
 
     os.environ.update(env)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
     torch.set_num_threads(threads)
     run_dir.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=run_dir / "train.log", level=logging.INFO, force=True)

@@ -124,7 +124,10 @@ def test_one_ctrl_c_before_training_is_one_line(tmp_path, seconds):
     process = start("train.py", "logger=none", f"hydra.run.dir={tmp_path}/run")
     time.sleep(seconds)  # imports of Hydra, of torch, the data: whatever a machine has come to
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    try:
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in output and "nterrupt" in output
 
