@@ -177,20 +177,24 @@ def text_of(run_dir):
 
 @pytest.mark.slow
 def test_a_stopped_process_is_no_training_time_and_flagged_as_a_stall(tmp_path, overrides):
-    quiet = (*overrides, "trainer.max_steps=80", "trainer.eval_every=80", *GREEDY)
+    # Nothing but steps, or the stop might fall where no training time is counted.
+    quiet = (
+        *overrides, "trainer.max_steps=300", "trainer.eval_every=300", "trainer.log_every=20",
+        "trainer.checkpoint_every=300", *GREEDY,
+    )  # fmt: skip
     job = Job(tmp_path, *quiet)
     job.wait_for(
-        lambda: (tmp_path / "metrics.jsonl").exists() and '"step": 24' in text_of(tmp_path)
+        lambda: (tmp_path / "metrics.jsonl").exists() and '"step": 60' in text_of(tmp_path)
     )
+    time.sleep(0.03)  # the line is written, the next steps have begun
     job.signal(signal.SIGSTOP)
     time.sleep(4)
     job.signal(signal.SIGCONT)
     assert job.wait() == 0
     summary = summary_of(tmp_path)
-    stalled = [line for line in metrics_of(tmp_path) if line.get("train/step_ms", 0) > 900]
-    assert len(stalled) == 1 and summary["stalls"] >= 1
-    usual = [line["train/step_ms"] for line in metrics_of(tmp_path) if "train/step_ms" in line]
-    assert summary["seconds_per_1k_steps"] < 3 * sorted(usual)[len(usual) // 2]
+    speeds = [line["train/step_ms"] for line in metrics_of(tmp_path) if "train/step_ms" in line]
+    assert sum(speed > 100 for speed in speeds) == 1 and summary["stalls"] >= 1
+    assert summary["seconds_per_1k_steps"] < 3 * sorted(speeds)[len(speeds) // 2]
 
 
 @pytest.mark.long
