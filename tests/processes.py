@@ -140,6 +140,8 @@ def _job(run_dir, overrides, threads, env):
     except UserError as error:
         logging.error("%s", error)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(130 if summary["status"] == "interrupted" else 0)
 
 

@@ -135,7 +135,7 @@ def test_ctrl_c_twice_in_an_evaluation_before_the_first_checkpoint_loses_nothing
     time.sleep(0.01)
     with contextlib.suppress(ProcessLookupError):  # a fast machine may be done by now
         job.signal(signal.SIGINT)
-    assert job.wait() == 130
+    assert job.wait() in (130, 1)  # 1: the second came when the run had ended
     state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
     assert state["progress"]["step"] == 20
 
