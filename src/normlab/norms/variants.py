@@ -10,26 +10,6 @@ from normlab.norms.modules import AffineNorm
 from normlab.types import Epsilon
 
 
-class Recentre(AffineNorm):
-    """LayerNorm's re-centring without its re-scaling: x - mean(x), with gain and bias."""
-
-    def __init__(
-        self,
-        dim: int,
-        gain: bool = True,
-        bias: bool = True,
-        impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
-    ):
-        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
-
-    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Returns the formula."""
-        return functional.recentre(x, weight, bias)
-
-
 class Affine(AffineNorm):
     """A norm's gain and bias alone: neither re-centring nor re-scaling."""
 
@@ -48,6 +28,14 @@ class Affine(AffineNorm):
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """Returns the formula."""
         return functional.affine(functional.statistics_dtype(x), weight, bias).to(x.dtype)
+
+
+class Recentre(Affine):
+    """LayerNorm's re-centring without its re-scaling: x - mean(x), with gain and bias."""
+
+    def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns the formula."""
+        return functional.recentre(x, weight, bias)
 
 
 class ScaleNorm(AffineNorm):
