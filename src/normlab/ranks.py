@@ -43,12 +43,17 @@ def _submitit_place() -> Place:
     return Place(job.global_rank, job.num_tasks, job.local_rank)
 
 
+def starts_first() -> bool:
+    """Returns whether torchrun started this process as the first, or nobody started several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def quiet_arguments(arguments: list[str]) -> list[str]:
     """Returns the command line of this process: under torchrun all but the first log nothing.
 
     Hydra makes an output directory for each process, by its clock; only the first one's is used.
     """
-    if int(os.environ.get("RANK", "0")) == 0:
+    if starts_first():
         return arguments
     silent = ["hydra.run.dir=.", "hydra/job_logging=none", "hydra/hydra_logging=none"]
     return [*arguments, *silent]

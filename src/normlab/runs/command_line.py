@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from normlab.errors import LOGGED, UserError
 from normlab.paths import CONF
-from normlab.ranks import quiet_arguments
+from normlab.ranks import quiet_arguments, starts_first
 from normlab.runs import suggestions, sweeps
 
 sweeps.register_resolvers()  # when this is imported, which the processes of a launcher do too
@@ -51,6 +51,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun all processes would say the same
+    if starts_first():  # under torchrun all processes would say the same
         print(sentence, file=sys.stderr)
     sys.exit(code)

@@ -1,6 +1,5 @@
 """Asks, before Hydra makes a run directory and a log in it, whether that is possible."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from normlab.ranks import starts_first
+
 
 class Writable(Callback):
     """Ends the process with one sentence where Hydra would end it with a traceback."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the directory of a single run."""
-        if int(os.environ.get("RANK", "0")) == 0:  # the others of torchrun have no log
+        if starts_first():  # the others of torchrun have no log
             check(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
