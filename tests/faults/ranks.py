@@ -61,9 +61,9 @@ def _whole(scene: Scene) -> Path:
     return run_dir
 
 
-def _again(scene: Scene, run_dir: Path, note: str, *overrides: str) -> Outcome:
+def _again(scene: Scene, run_dir: Path, note: str) -> Outcome:
     """Starts both processes again, undisturbed, and compares the result."""
-    pair = Pair(scene, run_dir, *overrides)
+    pair = Pair(scene, run_dir)
     if (codes := pair.wait()) != [0, 0]:
         outputs = [child.output()[-400:] for child in pair.children]
         return Outcome(LOST, f"{note}, then exit codes {codes}: {outputs}")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from normlab import distributed
-from normlab.benchmarks.steps import Steps
+from normlab.benchmarks.steps import Variant, build_steps
 from normlab.benchmarks.timing import interleave
 from normlab.errors import UserError
 from normlab.ranks import place
@@ -112,16 +112,15 @@ def _measure(work: dict[str, Any]) -> dict[str, float]:
     here = place()
     with distributed.joined(here):
         device = device_of(work["device"])
-        config = check(compose_job(Path(work["conf"]), [*work["overrides"], "logger=none"]))
-        task = components.build_task(config)
+        conf, overrides = Path(work["conf"]), [*work["overrides"], "logger=none"]
+        task = components.build_task(check(compose_job(conf, overrides)))
         makers = task.batches(0, rank=here.rank, world_size=here.world_size)[:BATCHES]
         batches = [make().to(device) for make in makers]
-        steps = {}
-        for name in ("step", "alone"):
-            torch.manual_seed(config.seed)
-            model = components.build_model(config, task.model_arguments)
-            components.initialize_model(model, config)
-            steps[name] = Steps(model.to(device), task, config, batches, device)
+        variant = Variant([], one_kernel=True)
+        steps = {
+            name: build_steps(conf, overrides, variant, task, batches, device)
+            for name in ("step", "alone")
+        }
         if here.world_size > 1:
             steps["step"].objective = distributed.replicated(steps["step"].objective)
         times = interleave(dict(steps), work["blocks"], device, warmup=len(batches))

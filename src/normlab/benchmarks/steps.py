@@ -123,18 +123,18 @@ def workload(
     for name, variant in chosen.items():
         changed = [*overrides, "logger=none", *variant.overrides]
         try:
-            steps[name] = _steps(conf, changed, variant, task, batches, device)
+            steps[name] = build_steps(conf, changed, variant, task, batches, device)
         except UserError:  # no fused kernels here, or none for the axes of this model's norms
             continue
     work = Workload(steps, batches, task.item, type(model).__name__, config.trainer.precision)
     if work.baseline is not None:
         variant = chosen[work.baseline]
         changed = [*overrides, "logger=none", *variant.overrides]
-        steps[CONTROL] = _steps(conf, changed, variant, task, batches, device)
+        steps[CONTROL] = build_steps(conf, changed, variant, task, batches, device)
     return work
 
 
-def _steps(
+def build_steps(
     conf: Path,
     overrides: Sequence[str],
     variant: Variant,
@@ -142,6 +142,10 @@ def _steps(
     batches: Sequence[Batch],
     device: torch.device,
 ) -> Steps:
+    """Returns the steps of a freshly initialised model on `batches`.
+
+    Raises UserError when the variant's norms cannot run on `device`.
+    """
     config = check(compose_job(conf, [*overrides]))
     torch.manual_seed(config.seed)
     model = components.build_model(config, task.model_arguments)
