@@ -97,11 +97,10 @@ def state_files(sweeps: list[str], run_dirs: list[Path]) -> list[Path]:
         directory = RunDirectory(run_dir)
         if not run_dir.exists() or (directory.stored_summary() or {}).get("status") in ENDED:
             continue
-        names = ("last.pt", "best.pt")
-        kept = [directory.checkpoints / name for name in names]
-        if not kept[0].exists():
+        last = directory.checkpoints / "last.pt"
+        if not last.exists():
             continue
-        checkpoints += [path for path in kept if path.exists()]
+        checkpoints += [last, *directory.checkpoints.glob("best_*.pt")]
         small += [
             p for p in run_dir.rglob("*") if p.is_file() and p.parent != directory.checkpoints
         ]
