@@ -1,4 +1,4 @@
-"""What the README promises is done here as it says."""
+"""What the README and the pages it leads to promise is done here as it says."""
 
 import re
 import shlex
@@ -15,7 +15,11 @@ from normlab.runs.config import check
 from normlab.runs.job import run
 from normlab.runs.sweeps import compose_job, sweep_jobs
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "conf/README.md", "src/README.md", "CONTRIBUTING.md")
+}
+README = "\n\n".join(PAGES[name] for name in ("README.md", "conf/README.md"))
 PLAIN = re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE)  # without outputs, code
 BLOCKS = re.findall(r"(?:^    .*\n)+", PLAIN, re.MULTILINE)
 LINES = [
@@ -31,7 +35,7 @@ ELSEWHERE = ("python3", "pip", "pytest", "wandb")  # CI installs and tests, test
 
 
 def test_adding_a_norm_takes_ten_lines_and_trains(tiny_config, tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES["CONTRIBUTING.md"], re.DOTALL)
     lines = [line for line in code.split("\n") if line.strip()]
     assert len([line for line in lines if not re.match("from|import", line)]) <= 10
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
@@ -40,12 +44,12 @@ def test_adding_a_norm_takes_ten_lines_and_trains(tiny_config, tmp_path, monkeyp
     assert run(config, tmp_path / "r", [])["status"] == "completed"
 
 
-def test_every_path_it_names_exists():
-    root = ROOT
-    for path in re.findall(r"`((?:src|conf|scripts)/[\w/.]+)`", README):
-        assert (root / path).exists() or "maxnorm" in path, path
-    for path in re.findall(r"\]\((results/[^)]+)\)", README):
-        assert (root / path).exists(), path
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_it_names_exists(page):
+    for path in re.findall(r"`((?:src|conf|scripts|tests)/[\w/.]+)`", PAGES[page]):
+        assert (ROOT / path).exists() or re.search("maxnorm|NAME", path), path
+    for path in re.findall(r"\]\(([^):#]+)[^):]*\)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(path).exists(), path
 
 
 def test_every_command_of_it_is_tried_in_this_file_or_elsewhere():

@@ -70,13 +70,13 @@ def result(task: "Task", progress: "Progress") -> dict[str, Any]:
 
 
 def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
-    """Returns what guessing reaches, and whether the run ended at least a tenth below it."""
+    """Returns what guessing reaches, and whether the run ended at least a quarter below it."""
     guess = task.guessing()
     if guess is None:
         return {"guessing": None, "learned": None}
     key, value = guess
     reached = progress.latest.get(key, math.inf)
-    learned = progress.status != "diverged" and reached < 0.9 * value
+    learned = progress.status != "diverged" and reached < 0.75 * value
     return {"guessing": {"metric": key, "value": value}, "learned": learned}
 
 
@@ -99,7 +99,7 @@ def in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Pat
         return lines
     key, guess = summary["guessing"]["metric"], summary["guessing"]["value"]
     reached = summary["dev"].get(key)
-    what = "It learned" if summary["learned"] else "It has learned next to nothing"
+    what = "It learned" if summary["learned"] else "It has learned little or nothing"
     found = "not finite" if reached is None else f"{reached:.2f}"
     lines.append(f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f}.")
     changes = {}
