@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from normlab.models.seq2seq import State
 from normlab.tasks.translation import search
@@ -79,6 +80,30 @@ def test_a_sentence_is_translated_alike_alone_and_in_a_batch(seed, size):
         assert alone == [together[row]]
     assert all(len(o) <= limit for o, limit in zip(together, limits, strict=True))
     assert all(EOS not in o for o in together)
+
+
+@given(seed=st.integers(0, 1000), size=st.integers(1, 4))
+@settings(deadline=None, max_examples=40)
+def test_a_finished_sentence_may_stay_in_the_batch_for_a_while(seed, size):
+    table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
+    expected = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_looks", lambda length, longest, device: length in (3, longest))
+        assert search.beam(step, start(table), limits, BOS, EOS, size, 0.6) == expected
+
+
+def test_a_token_of_a_beam_waits_for_no_value_from_the_device():
+    """Fake tensors have no values: reading one is an error."""
+    with FakeTensorMode():
+        n, size, longest = 3, 4, 10
+        alive, flags = torch.arange(n), torch.zeros(n, dtype=torch.bool)
+        texts, scores = torch.zeros(n, size, longest, dtype=torch.int64), torch.zeros(n, size)
+        best, best_score = texts[:, 0], scores[:, 0]
+        beams = search.Beams(alive, alive, texts, scores, alive, best, best_score, flags)
+        after, sources = search._extend(beams, torch.randn(n * size, VOCAB), 1, EOS, 0.6)
+        assert [x.shape for x in after] == [x.shape for x in beams] and sources.shape == (n, size)
+        with pytest.raises(DataDependentOutputException):
+            after.done.all().item()
 
 
 def test_length_penalty():

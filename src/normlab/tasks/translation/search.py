@@ -1,11 +1,12 @@
 """Greedy and beam search over `step(tokens, state) -> (logits, state)`; knows torch, no model.
 
-What a state is says models.protocol.State: a memory with a row a sentence, a past with a row a
-hypothesis.
+What a state is says models.seq2seq.State: a memory with a row a sentence, a past with a row a
+hypothesis. Everything is an array over the sentences of the batch, so that a device is not waited
+for at each token; how often a finished sentence is looked for and leaves the batch, `_looks` says.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,31 +20,42 @@ def reorder(nested: Any, index: Tensor) -> Any:
     return tree_map(lambda x: x.index_select(0, index) if isinstance(x, Tensor) else x, nested)
 
 
+class Greedy(NamedTuple):
+    """The sentences that are still in the batch."""
+
+    sentence: Tensor  # (alive,) its place in the batch
+    limit: Tensor  # (alive,) most tokens
+    written: Tensor  # (alive, longest) tokens so far, then end-of-sentence
+    done: Tensor  # (alive,) bool
+
+
 def greedy(step: Step, state: Any, max_lengths: Tensor, bos: int, eos: int) -> list[list[int]]:
     """Returns for each sentence the most probable next tokens until `eos` (not included).
 
     `max_lengths` (batch,) int64 bounds the number of tokens. Finished sentences leave the batch.
     """
-    device = max_lengths.device
-    results: list[list[int]] = [[] for _ in range(len(max_lengths))]
-    alive = torch.arange(len(max_lengths), device=device)
-    tokens = torch.full_like(alive, bos)
-    for length in range(1, int(max_lengths.max()) + 1):
+    longest = int(max_lengths.max())
+    results = max_lengths.new_full((len(max_lengths), longest), eos)
+    alive = Greedy(
+        torch.arange(len(results), device=results.device),
+        max_lengths,
+        results.clone(),
+        torch.zeros_like(max_lengths, dtype=torch.bool),
+    )
+    tokens = torch.full_like(max_lengths, bos)
+    for length in range(1, longest + 1):
         logits, state = step(tokens, state)
         tokens = logits.argmax(-1)
-        ended = tokens == eos
-        for sentence, token, end in zip(
-            alive.tolist(), tokens.tolist(), ended.tolist(), strict=True
-        ):
-            if not end:
-                results[sentence].append(token)
-        keep = (~ended & (max_lengths[alive] > length)).nonzero()[:, 0]
-        if len(keep) < len(alive):
-            alive, tokens = alive[keep], tokens[keep]
-            if len(alive) == 0:
+        alive.written[:, length - 1] = torch.where(alive.done, eos, tokens)
+        alive.done.logical_or_((tokens == eos) | (length >= alive.limit))
+        if _looks(length, longest, results.device):
+            keep = (~alive.done).nonzero()[:, 0]
+            if len(keep) < len(alive.done):
+                results[alive.sentence] = alive.written
+                alive, tokens, state = reorder((alive, tokens, state), keep)
+            if len(keep) == 0:
                 break
-            state = reorder(state, keep)
-    return results
+    return _texts(results, eos)
 
 
 def length_penalty(length: int, alpha: float) -> float:
@@ -52,6 +64,19 @@ def length_penalty(length: int, alpha: float) -> float:
     Wu et al. 2016 (arXiv 1609.08144), Eq. 14; `length` counts the end-of-sentence token.
     """
     return ((5 + length) / 6) ** alpha
+
+
+class Beams(NamedTuple):
+    """The sentences that are still in the batch, with their hypotheses, the most probable first."""
+
+    sentence: Tensor  # (alive,) its place in the batch
+    limit: Tensor  # (alive,) most tokens
+    written: Tensor  # (alive, size, longest) tokens of the open hypotheses, then end-of-sentence
+    scores: Tensor  # (alive, size) their log-probabilities
+    ended: Tensor  # (alive,) how many hypotheses have ended
+    best: Tensor  # (alive, longest) the best of them, or what a sentence without one returns
+    best_score: Tensor  # (alive,) its log-probability over the length penalty
+    done: Tensor  # (alive,) bool
 
 
 def beam(
@@ -65,71 +90,95 @@ def beam(
     """
     if size == 1:
         return greedy(step, state, max_lengths, bos, eos)
-    device, n = max_lengths.device, len(max_lengths)
-    limits = max_lengths.tolist()
-    ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(n)]
-    results: list[list[int]] = [[] for _ in range(n)]
-    alive = list(range(n))
-    copies = torch.arange(n, device=device).repeat_interleave(size)
+    n, longest, device = len(max_lengths), int(max_lengths.max()), max_lengths.device
+    results = max_lengths.new_full((n, longest), eos)
+    beams = Beams(
+        sentence=torch.arange(n, device=device),
+        limit=max_lengths,
+        written=results[:, None].repeat(1, size, 1),
+        # All hypotheses start equal: only the first may be extended, or they would stay copies.
+        scores=torch.full((n, size), float("-inf"), device=device).index_fill_(
+            1, torch.zeros(1, dtype=torch.int64, device=device), 0.0
+        ),
+        ended=torch.zeros_like(max_lengths),
+        best=results,
+        best_score=torch.full((n,), float("-inf"), device=device),
+        done=torch.zeros_like(max_lengths, dtype=torch.bool),
+    )
+    tokens = max_lengths.new_full((n * size,), bos)
+    copies = beams.sentence.repeat_interleave(size)
     state = state._replace(past=reorder(state.past, copies))
-    tokens = torch.full((n * size,), bos, dtype=torch.int64, device=device)
-    # All beams start equal: only the first may be extended, or they would stay copies.
-    scores = torch.full((n, size), float("-inf"), device=device)
-    scores[:, 0] = 0.0
-    prefixes: list[list[list[int]]] = [[[] for _ in range(size)] for _ in range(n)]
-    length = 0
-    while alive:
-        length += 1
+    for length in range(1, longest + 1):
         logits, state = step(tokens, state)
-        log_probs = torch.log_softmax(logits.float(), dim=-1).view(len(alive), size, -1)
-        # 2 * size candidates hold at least `size` that do not end here. Those of each hypothesis
-        # first: few remain to be added to and sorted.
-        most = min(2 * size, log_probs.shape[-1])
-        values, words = log_probs.topk(most, dim=-1)  # (sentences, size, most)
-        best, places = (scores[:, :, None] + values).flatten(1).topk(2 * size, dim=1)
-        chosen = words.flatten(1).gather(1, places)
-        candidates = zip(best.tolist(), (places // most).tolist(), chosen.tolist(), strict=True)
-        rows: list[int] = []  # rows of the current state that the next step continues
-        next_tokens: list[int] = []
-        next_scores: list[list[float]] = []
-        kept: list[int] = []  # places in `alive` of the sentences that go on
-        for i, of_sentence in enumerate(candidates):
-            sentence = alive[i]
-            penalty = length_penalty(length, alpha)
-            open_beams: list[tuple[float, int, int]] = []
-            for rank, (value, source, token) in enumerate(zip(*of_sentence, strict=True)):
-                if token != eos:
-                    open_beams.append((value, source, token))
-                elif rank < size:
-                    ended[sentence].append((value / penalty, prefixes[sentence][source]))
-                if len(open_beams) == size:
+        beams, sources = _extend(beams, logits.float(), length, eos, alpha)
+        first_row = torch.arange(0, len(logits), size, device=device)[:, None]
+        rows = first_row + sources  # (alive, size) of the current state that the next step continues
+        if _looks(length, longest, device):
+            keep = (~beams.done).nonzero()[:, 0]
+            if len(keep) < len(rows):
+                results[beams.sentence] = beams.best
+                if len(keep) == 0:
                     break
-            done = ended[sentence]
-            if length >= limits[sentence]:
-                finished = True
-            elif len(done) >= size:
-                # Log-probabilities only fall: no open hypothesis can score above this bound.
-                bound = open_beams[0][0] / length_penalty(limits[sentence], alpha)
-                finished = max(done)[0] >= bound
-            else:
-                finished = False
-            if finished:
-                value, source, token = open_beams[0]
-                unfinished = (value / penalty, [*prefixes[sentence][source], token])
-                results[sentence] = max(done or [unfinished])[1]
-                continue
-            prefixes[sentence] = [
-                [*prefixes[sentence][source], token] for _, source, token in open_beams
-            ]
-            rows += [i * size + source for _, source, _ in open_beams]
-            next_tokens += [token for _, _, token in open_beams]
-            next_scores.append([value for value, _, _ in open_beams])
-            kept.append(i)
-        if kept and len(kept) < len(alive):
-            state = state._replace(memory=reorder(state.memory, torch.tensor(kept, device=device)))
-        alive = [alive[i] for i in kept]
-        if alive:
-            state = state._replace(past=reorder(state.past, torch.tensor(rows, device=device)))
-            tokens = torch.tensor(next_tokens, device=device)
-            scores = torch.tensor(next_scores, device=device)
-    return results
+                beams, rows = reorder((beams, rows), keep)
+                state = state._replace(memory=reorder(state.memory, keep))
+        state = state._replace(past=reorder(state.past, rows.flatten()))
+        tokens = beams.written[:, :, length - 1].flatten()
+    return _texts(results, eos)
+
+
+def _extend(
+    beams: Beams, logits: Tensor, length: int, eos: int, alpha: float
+) -> tuple[Beams, Tensor]:
+    """Returns `beams` with a token more, and which hypotheses (alive, size) were continued.
+
+    `logits` (alive * size, vocab) are of token number `length`.
+    """
+    alive, size, _ = beams.written.shape
+    # 2 * size candidates hold at least `size` that do not end here. Those of each hypothesis
+    # first: few remain to be added to and sorted.
+    most = min(2 * size, logits.shape[-1])
+    values, words = torch.log_softmax(logits, dim=-1).topk(most, dim=-1)
+    extended = beams.scores[:, :, None] + values.view(alive, size, most)
+    candidates, places = extended.flatten(1).topk(2 * size, dim=1)
+    sources = places // most
+    words = words.view(alive, -1).gather(1, places)
+    ends = words == eos
+
+    # An end counts where it is among the first `size` candidates.
+    ending = ends[:, :size] & ~beams.done[:, None]
+    scores = candidates[:, :size].masked_fill(~ending, float("-inf"))
+    score, rank = (scores / length_penalty(length, alpha)).max(1)
+    source = sources.gather(1, rank[:, None])
+    better = score > beams.best_score
+    best = torch.where(better[:, None], _rows(beams.written, source)[:, 0], beams.best)
+    best_score = torch.where(better, score, beams.best_score)
+    ended = beams.ended + ending.sum(1)
+
+    first = ends.byte().sort(dim=1, stable=True).indices[:, :size]  # those that stay open
+    scores, sources, words = (x.gather(1, first) for x in (candidates, sources, words))
+    written = _rows(beams.written, sources)
+    written[:, :, length - 1] = words
+    # Log-probabilities only fall: no open hypothesis can score above this bound.
+    bound = scores[:, 0] / length_penalty(beams.limit, alpha)
+    at_limit = length >= beams.limit
+    unfinished = at_limit & (ended == 0) & ~beams.done
+    best = torch.where(unfinished[:, None], written[:, 0], best)
+    done = beams.done | at_limit | ((ended >= size) & (best_score >= bound))
+    same = (beams.sentence, beams.limit)
+    return Beams(*same, written, scores, ended, best, best_score, done), sources
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Returns the rows `index` (a, c) of each of x's (a, b, width), as (a, c, width)."""
+    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+def _looks(length: int, longest: int, device: torch.device) -> bool:
+    """Returns whether finished sentences leave the batch now: on a device, that means waiting."""
+    return device.type == "cpu" or length % 8 == 0 or length == longest
+
+
+def _texts(written: Tensor, eos: int) -> list[list[int]]:
+    """Returns the tokens of each row before its first `eos`."""
+    rows = written.tolist()
+    return [row[: row.index(eos)] if eos in row else row for row in rows]

@@ -14,6 +14,11 @@ from normlab.tasks.translation.encoding import encode_bitext, truncate
 from normlab.tasks.translation.tokenizer import BOS, EOS, decode
 
 
+# Nothing is kept for a backward pass, and a step has one position of each sentence: more sentences
+# than in training fill the matrices better (1.4 times as fast on two cores, 2+2 layers, beam 5).
+MORE = 8
+
+
 @torch.inference_mode()
 def translate(
     model: Seq2Seq,
@@ -28,15 +33,15 @@ def translate(
 ) -> list[str]:
     """Returns the detokenised translation of every source sentence of `data`, in its order.
 
-    A translation has at most twice the source's tokens plus ten. Sentences of similar length share
-    a batch of at most `batch_tokens` padded tokens, all beams included; `on_batch` hears of each.
-    Several processes share the batches and have the same result.
+    A translation has at most twice the source's tokens plus ten. `batch_tokens` are the padded
+    tokens of a training batch; here sentences of similar length share a batch of at most MORE times
+    as many, all beams and processes included. `on_batch` hears of each. Several processes share the
+    batches and have the same result.
     """
     model.eval()
     found: dict[int, str] = {}
-    batches = eval_batches(
-        data.src_lengths, data.tgt_lengths, batch_tokens=max(1, batch_tokens // beam)
-    )
+    most = max(1, MORE * batch_tokens // (beam * distributed.world_size()))
+    batches = eval_batches(data.src_lengths, data.tgt_lengths, batch_tokens=most)
     for indices in distributed.share(batches):
         batch = collate(data, indices).to(device)
         state = model.initial_state(model.encode(batch.src, batch.src_lengths))
