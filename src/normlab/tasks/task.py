@@ -111,7 +111,7 @@ class Task(ABC):
     def guessing(self) -> tuple[str, float] | None:
         """Returns a dev metric (lower is better) and what guessing without a model reaches in it.
 
-        A run that ends near it has learned little or nothing. None: the task knows of no such thing.
+        A run that ends near it has learned little. None: the task knows of no such thing.
         """
         return None
 

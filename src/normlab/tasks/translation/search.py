@@ -6,13 +6,14 @@ for at each token; how often a finished sentence is looked for and leaves the ba
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+Length = TypeVar("Length", float, Tensor)
 
 
 def reorder(nested: Any, index: Tensor) -> Any:
@@ -58,7 +59,7 @@ def greedy(step: Step, state: Any, max_lengths: Tensor, bos: int, eos: int) -> l
     return _texts(results, eos)
 
 
-def length_penalty(length: int, alpha: float) -> float:
+def length_penalty(length: Length, alpha: float) -> Length:
     """Returns ((5 + length) / 6)^alpha, by which a hypothesis's log-probability is divided.
 
     Wu et al. 2016 (arXiv 1609.08144), Eq. 14; `length` counts the end-of-sentence token.
@@ -112,7 +113,7 @@ def beam(
         logits, state = step(tokens, state)
         beams, sources = _extend(beams, logits.float(), length, eos, alpha)
         first_row = torch.arange(0, len(logits), size, device=device)[:, None]
-        rows = first_row + sources  # (alive, size) of the current state that the next step continues
+        rows = first_row + sources  # (alive, size) of the current state that go on
         if _looks(length, longest, device):
             keep = (~beams.done).nonzero()[:, 0]
             if len(keep) < len(rows):

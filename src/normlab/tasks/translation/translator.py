@@ -13,7 +13,6 @@ from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batc
 from normlab.tasks.translation.encoding import encode_bitext, truncate
 from normlab.tasks.translation.tokenizer import BOS, EOS, decode
 
-
 # Nothing is kept for a backward pass, and a step has one position of each sentence: more sentences
 # than in training fill the matrices better (1.4 times as fast on two cores, 2+2 layers, beam 5).
 MORE = 8
