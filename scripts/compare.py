@@ -25,11 +25,12 @@ def main() -> None:
     try:
         for difference in differences(args.run_a, args.run_b):
             print(f"not like for like: {difference}")
-        print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
         for run in (args.run_a, args.run_b):
             if (run / "summary.json").exists():
                 check_files(run, read_sealed(run / "summary.json").get("files", {}))
-        for name in shared_sets(args.run_a, args.run_b):
+        names = shared_sets(args.run_a, args.run_b)
+        print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
+        for name in names:
             a, b = (lines(run / "hypotheses" / name) for run in (args.run_a, args.run_b))
             references = lines(args.run_a / "references" / name)
             if references != lines(args.run_b / "references" / name):
@@ -51,6 +52,12 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
     if not all((run / "summary.json").exists() for run in (run_a, run_b)):
         return []  # outputs of something else, laid out as those of a run
     a, b = read_record(run_a), read_record(run_b)
+    for run in (a, b):
+        if not run.ended:
+            raise UserError(
+                f"{run.path} is {run.summary['status']}: outputs in it are of an earlier end. "
+                "Let it come to its end first."
+            )
     found = []
     if a.summary["steps"] != b.summary["steps"]:
         found.append(f"A was trained for {a.summary['steps']} steps, B for {b.summary['steps']}.")
@@ -69,6 +76,8 @@ def shared_sets(run_a: Path, run_b: Path) -> list[str]:
     """Returns the file names of the test sets that both runs translated."""
     names = []
     for run in (run_a, run_b):
+        if not run.is_dir():
+            raise UserError(f"{run} is no run directory.")
         found = {path.name for path in (run / "hypotheses").glob("*.txt")}
         if not found:
             raise UserError(f"{run} holds no test outputs: the run diverged, or is not finished.")

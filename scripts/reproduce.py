@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from normlab.errors import UserError
@@ -57,6 +58,8 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         print(pipeline(evidence))
     for verdict in evidence.verdicts:
         print(f"{verdict.verdict:<16}{experiment.claims[verdict.claim]}  {verdict.evidence}")
+    for why, count in Counter(why for _, why in evidence.selection.apart).items():
+        print(f"{count} set apart: {why}")
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
     every = read_experiments(args.experiments)

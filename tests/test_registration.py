@@ -88,7 +88,9 @@ def test_a_registration_carries_its_hash(write):
         ('metric = "dev/nll"\n', "", "needs a metric"),
         ('claim = "same"', 'claim = "sane"', r"claim sane: no such key in \[claims\]"),
         ('a = {norm = "rmsnorm"}', 'a = {norm = "none"}', "has no arm"),
-        ("margin = 0.1", "margni = 0.1", "margni"),
+        ("margin = 0.1", "margni = 0.1", "hypotheses has no key margni; it knows claim, "),
+        ("steps = 100", 'rule = "equal"', r"has no key rule: it belongs to a claim, in \[\["),
+        ("grid = {", "settings = {", "has no grid: say what its sweep varies"),
         ("seeds = [", "seeds = ", "is not an experiment"),
     ],
 )

@@ -10,7 +10,7 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +126,40 @@ def read_registrations(path: Path) -> Iterator[Registration]:
     for scale, entry in table.get("registrations", {}).items():
         name = f"{path.parent.name}/{scale}"
         content = dict(entry)
+        where = f"{path}, registrations.{scale}"
         try:
-            hypotheses = [Hypothesis(**each) for each in content.pop("hypotheses", [])]
+            hypotheses = [
+                Hypothesis(**_known(each, Hypothesis, f"{where}.hypotheses"))
+                for each in content.pop("hypotheses", [])
+            ]
+            content = _known(content, Registration, where)
             registration = Registration(
                 path.parent.name, scale, _hash(table, scale, name), hypotheses=hypotheses, **content
             )
         except TypeError as error:
-            raise UserError(f"{path}, registrations.{scale}: {error}.") from error
+            raise UserError(f"{where}: {error}.") from error
         _check(registration, table.get("claims", {}))
         yield registration
 
 
+def _known(content: dict[str, Any], kind: type, where: str) -> dict[str, Any]:
+    """Returns `content`; raises UserError for a key that is no field of `kind`."""
+    names = [each.name for each in fields(kind)]
+    for key in content:
+        if key not in names:
+            of_claim = key in {each.name for each in fields(Hypothesis)}
+            there = ": it belongs to a claim, in [[...hypotheses]]" if of_claim else ""
+            raise UserError(f"{where} has no key {key}{there}; it knows {', '.join(names)}.")
+    return content
+
+
 def _check(registration: Registration, claims: dict[str, str]) -> None:
     """Raises UserError when a hypothesis cannot be tested as it is written."""
+    if not registration.grid:
+        raise UserError(
+            f"{registration.name} has no grid: say what its sweep varies beside the seed, "
+            'as in grid = {norm = ["layernorm", "rmsnorm"]}.'
+        )
     for hypothesis in registration.hypotheses:
         where = f"{registration.name}, claim {hypothesis.claim}"
         if hypothesis.claim not in claims:

@@ -109,8 +109,8 @@ def test_the_source_stays_as_it_is(to):
     ("changes", "message"),
     [
         ({"norm_placement": "post"}, "only a pre-norm Transformer"),
-        ({"norm": RMSNorm}, "only LayerNorm is an RMSNorm in disguise, not RMSNorm"),
-        ({"decoder_norm": RMSNorm}, "not RMSNorm"),
+        ({"norm": RMSNorm}, "has RMSNorm, and only LayerNorm is an RMSNorm in disguise: convert"),
+        ({"decoder_norm": RMSNorm}, "has RMSNorm"),
         ({"decoder_norm": partial(LayerNorm, eps=0.1)}, "one eps"),
         ({"main_branch": "zero_mean"}, "the main branch is zero_mean"),
     ],

@@ -52,7 +52,7 @@ def test_residuals_are_those_of_two_seeds_of_arms_that_differ_in_one_setting():
 
 
 def test_a_spread_that_was_never_observed_is_an_error():
-    with pytest.raises(UserError, match="no pairs of runs in 'table9/multi30k dev/nll'"):
+    with pytest.raises(UserError, match="no pairs of runs in spread='table9/multi30k dev/nll'"):
         power(plan(replace(GAIN, spread="table9/multi30k dev/nll")), RESULTS)
 
 

@@ -48,6 +48,8 @@ def test_a_metric_means_its_last_finite_record(runs):
 def test_an_unknown_key_is_named(runs):
     with pytest.raises(UserError, match=r"has no init\.men"):
         pivot(runs, "init.men", "norm", "best_dev")
+    with pytest.raises(UserError, match=r"no run has dev/nlll: did you mean dev/nll\?"):
+        pivot(runs, "init.mean", "norm", "dev/nlll")
 
 
 def test_numbers_stand_in_their_order_and_the_metric_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 import time
 
@@ -66,6 +67,7 @@ def test_every_field_of_every_option_is_explained(group, option):
         ("norm@model.norm2=rmsnorm", "norm@model.norm2 is no place for a norm: use norm or "),
         ("hydra.launcher.partition=x", "no field of the chosen launcher: add hydra/launcher="),
         ("+table4=smok", "table4=smok is unknown: did you mean smoke? table4 has "),
+        ("trainer=5", "trainer=5 is unknown: trainer has default."),
         ("--norm=rmsnorm", "--norm=rmsnorm is no flag of train: fields are written without dashes"),
     ],
 )
@@ -116,6 +118,28 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert "norm.p must be a fraction in (0, 1], got 0" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("data=text", "no value for data.dir"), ("norm.p=0", "norm.p must be a fraction")],
+)
+def test_a_mistake_leaves_no_directory_of_hydras_naming(tmp_path, argument, message):
+    """And nothing else on the screen; as a user starts it, without hydra.run.dir."""
+    command = [sys.executable, ROOT / "train.py", "logger=none", "norm=prmsnorm", argument]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and message in done.stdout
+    assert done.stderr == "" and list(tmp_path.glob("runs/*")) == []
+
+
+@pytest.mark.slow
+def test_a_run_directory_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "runs").touch()
+    command = [sys.executable, ROOT / "train.py", "logger=none"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.startswith("cannot write to runs/")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -44,7 +44,10 @@ def check(model: nn.Module) -> float:
         raise UserError(f"the main branch is {model.main_branch}: this model is converted already.")
     norms = [norm for norm, _ in readers(model)]
     if others := {type(norm).__name__ for norm in norms if type(norm) is not LayerNorm}:
-        raise UserError(f"only LayerNorm is an RMSNorm in disguise, not {', '.join(others)}.")
+        raise UserError(
+            f"the model has {', '.join(sorted(others))}, and only LayerNorm is an RMSNorm in "
+            "disguise: convert a run of norm=layernorm."
+        )
     if len(found := {norm.eps for norm in norms}) > 1:
         raise UserError(f"all norms must have one eps, these have {found}.")
     return found.pop()

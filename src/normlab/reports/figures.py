@@ -174,8 +174,8 @@ def drawable(runs: Sequence[RunRecord], key: str) -> list[RunRecord]:
 
 def wide(runs: Sequence[RunRecord], key: str) -> bool:
     """Returns whether a metric needs a logarithmic axis: a diverging run dwarfs the others."""
-    values = [y for run in runs for y in run.curve(key)[1] if y > 0]
-    return bool(values) and max(values) > 50 * min(values)
+    values = sorted(y for run in runs for y in run.curve(key)[1])
+    return bool(values) and values[0] > 0 and values[-1] > 50 * values[len(values) // 2]
 
 
 def _share(places: list[Any], panels: Sequence[Panel], vertical: bool) -> None:

@@ -78,13 +78,13 @@ def settling(experiment: Experiment, results: Path) -> list[Evidence]:
 
 
 RULES = """\
-*Reproduced* and *contradicted*: registered before the runs, at least six seeds, paired; any false
-one in at most 5 % of tables (Holm's correction over a table). *Undecided*: the runs do not tell.
+*Reproduced* and *contradicted*, where runs decide: registered before them, at least six seeds,
+paired; any false one in at most 5 % of tables (Holm's correction over a table). Claims about time
+rest on interleaved benchmarks of small models, beyond what two equal variants differ by; those of
+Table 1 and of the equations on an analysis in float64. *Undecided*: runs or benchmark do not tell.
 *Not comparable*: nothing was learnt that could differ. *Too few seeds*, *not finished*, *pilot
 pending*: no verdict yet. [The rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is
-the paper's setting, all others are small ones, whose verdicts hold for that setting only. Claims
-about time rest on interleaved benchmarks of small models, beyond what two equal variants differ
-by."""
+the paper's setting, all others are small ones, whose verdicts hold for that setting only."""
 
 
 def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:
@@ -137,8 +137,17 @@ def _evidence(report: Evidence, verdict: Verdict) -> str:
     numbers = verdict.evidence if report.selection.runs else ""
     page = f"[{report.registration.scale}]({report.link})"
     note = f" Disagrees: {verdict.disagrees}." if verdict.disagrees else ""
-    earlier = " (earlier, exploratory)" if not report.selection.runs and report.earlier else ""
-    return f"{numbers} {page}{earlier}{note}".strip()
+    return f"{numbers} {page}{_earlier(report)}{note}".strip()
+
+
+def _earlier(report: Evidence) -> str:
+    """Returns where exploratory runs are shown, as long as there are no others."""
+    if report.selection.runs:
+        return ""
+    own, experiment = report.registration.scale, report.experiment
+    others = [scale for scale in experiment.earlier if scale != own]
+    pages = "".join(f", [{scale}]({experiment.name}/{scale}/table.md)" for scale in others)
+    return f"{pages} (earlier, exploratory)" if report.earlier or others else ""
 
 
 def _registered(report: Evidence) -> str:

@@ -56,7 +56,10 @@ def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
     records = read_earlier(results, source) + read_records(results, source)
     residuals = paired_residuals(records, metric)
     if not residuals:
-        raise UserError(f"claim {hypothesis.claim}: no pairs of runs in {hypothesis.spread!r}.")
+        raise UserError(
+            f"claim {hypothesis.claim}: no pairs of runs in spread={hypothesis.spread!r}: write "
+            'the earlier sweep and a metric, as in "figure4/multi30k dev/nll".'
+        )
     return hypothesis.scale * np.array(residuals)
 
 

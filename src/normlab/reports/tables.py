@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 
+from normlab.errors import UserError
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, values
@@ -71,8 +73,12 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
     A value that is a metric key ("dev/nll") means its last finite record. A cell holds the mean
     over its runs, the standard deviation when there are several, and their number; diverged and
     failed runs are counted in it, never dropped. Rows and columns that are numbers stand in their
-    order, others in order of appearance.
+    order, others in order of appearance. Raises UserError for what no run has.
     """
+    logged = {key for run in runs for line in run.metrics for key in line}
+    if "/" in value and value.count("/") == 1 and value not in logged:
+        near = get_close_matches(value, logged, n=1)
+        raise UserError(f"no run has {value}" + (f": did you mean {near[0]}?" if near else "."))
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
         key = (text.value(run.value(rows)), text.value(run.value(columns)))

@@ -44,6 +44,11 @@ def main(arguments: Sequence[str]) -> None:
         if known.multirun:  # each job has said its own in its place
             _end("Some jobs failed; what each said stands above and in its train.log.", 1)
         _end(str(error), 2)
+    except ValueError as error:
+        # Hydra's, for a group's option that is no word: trainer=5.
+        if "Config group override" not in str(error):
+            raise
+        _end(suggestions.no_option(known.overrides) or str(error), 2)
     except Exception as error:
         if LOGGED not in getattr(error, "__notes__", ()):
             raise

@@ -27,7 +27,7 @@ def help_text(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> s
         lines += [f"    {option:<20} {purpose(group, option)}" for option in options(group)]
     lines += [
         "",
-        "Fields (group.field=value) of what is chosen; `norm=prmsnorm --help` has others:",
+        "Fields (group.field=value) of what is chosen; other options have others:",
     ]
     for group in GROUPS:
         option = choices.get(group)

@@ -21,7 +21,13 @@ from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
-from normlab.runs.failures import disk_in_words, expected, log_traceback, memory_in_words
+from normlab.runs.failures import (
+    disk_in_words,
+    expected,
+    forget_failed_start,
+    log_traceback,
+    memory_in_words,
+)
 from normlab.runs.summary import head, in_words, result
 from normlab.training.signals import Interrupted
 
@@ -48,6 +54,8 @@ def main(cfg: DictConfig) -> None:
         log.error("%s", error)  # heard of the first process only
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
+        if not any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra):
+            forget_failed_start(run_dir)
         sys.exit(2)
     if summary["status"] == "interrupted":
         sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should

@@ -47,6 +47,14 @@ def unknown_option(group: str, option: str, known: Sequence[str]) -> str:
     return f"{said}: {_perhaps(option, known)}{group} has {', '.join(sorted(known))}."
 
 
+def no_option(overrides: Sequence[str]) -> str | None:
+    """Returns the sentence for the first `group=VALUE` whose value is no word, as in trainer=5."""
+    for key, _, value in (override.partition("=") for override in overrides):
+        if key in GROUPS and value not in (known := options(key)) and "," not in value:
+            return unknown_option(key, value, known)
+    return None
+
+
 def unknown_key(key: str) -> str:
     """Returns the sentence for a key that the chosen options do not have."""
     group, _, field = key.rpartition(".")

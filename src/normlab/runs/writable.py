@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -15,6 +16,7 @@ class Writable(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Checks the directory of a single run."""
+        HydraConfig.instance().set_config(config)  # as the job will: the default directory asks it
         if starts_first():  # the others of torchrun have no log
             check(Path(config.hydra.run.dir), f"{config.hydra.job.name}.log")
 

@@ -86,10 +86,10 @@ def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> 
     if not folder.is_dir():
         raise UserError(f"dir={dir} is not a directory: point it at your text files.")
 
-    def bitext(name: str) -> Bitext:
-        return Bitext(name, *text_pair(_find(folder, name, src), _find(folder, name, tgt)))
+    def bitext(name: str, key: str) -> Bitext:
+        return Bitext(name, *text_pair(*(_find(folder, name, each, key) for each in (src, tgt))))
 
-    pairs = _without_empty(bitext(train), where=str(folder / train), unit="line")
+    pairs = _without_empty(bitext(train, "train"), where=str(folder / train), unit="line")
     for language, lines in ((src, pairs.src), (tgt, pairs.tgt)):
         if looks_tokenised(lines):
             log.warning(
@@ -104,8 +104,8 @@ def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> 
         src,
         tgt,
         pairs,
-        bitext(dev),
-        {name: bitext(name) for name in test},
+        bitext(dev, "dev"),
+        {name: bitext(name, "test") for name in test},
     )
 
 
@@ -191,15 +191,15 @@ def _check_choices(src: str, tgt: str, test: Sequence[str]) -> None:
         raise UserError(f"test={','.join(test)} names a test set twice.")
 
 
-def _find(folder: Path, name: str, language: str) -> Path:
+def _find(folder: Path, name: str, language: str, key: str) -> Path:
     plain = folder / f"{name}.{language}"
     zipped = folder / f"{name}.{language}.gz"
     for file in (plain, zipped):
         if file.is_file():
             return file
     raise UserError(
-        f"neither {plain} nor {zipped} exists: check data.dir, the names in data.train, data.dev "
-        "and data.test, and the languages data.src and data.tgt."
+        f"neither {plain} nor {zipped} exists: {key}={name} names it. Give the name of yours, as "
+        f"in {key}=mine for mine.{language}, and their languages with src= and tgt=."
     )
 
 
