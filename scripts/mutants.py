@@ -84,7 +84,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trees: Queue[Path] = Queue()
         for number in range(args.jobs):
-            trees.put(copy_tree(Path(folder) / str(number)))
+            tree = copy_tree(Path(folder) / str(number))
+            trees.put(tree)
+        every = sorted({test for name in args.modules for test in MODULES[name]})
+        if fails(tree, every):  # or each mutant would seem noticed
+            sys.exit(f"the tests fail without a mutant: {' '.join(every)}")
         with ThreadPoolExecutor(args.jobs) as pool:
             results = []
             for mutant, noticed in zip(
@@ -117,7 +121,11 @@ def sample(module: str, count: int, seed: int) -> list[Mutant]:
 
 def copy_tree(to: Path) -> Path:
     """Returns a copy of the checkout in which modules can be broken."""
-    skipped = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache")
+
+    def skipped(folder: str, names: list[str]) -> set[str]:
+        outputs = {"runs", ".git", ".venv"} if Path(folder) == ROOT else set()
+        return outputs | {name for name in names if re.fullmatch(r"__pycache__|\..*_cache", name)}
+
     shutil.copytree(ROOT, to, ignore=skipped)
     return to
 
@@ -126,8 +134,17 @@ def notices(mutant: Mutant, trees: "Queue[Path]") -> bool:
     """Returns whether a test fails, or hangs, with the mutant in place of its module."""
     tree = trees.get()
     path = tree / SOURCE / mutant.module
+    sound = path.read_text(encoding="utf-8")
     path.write_text(mutant.code, encoding="utf-8")
-    tests = [test for test in MODULES[mutant.module] if (tree / test).exists()]
+    try:
+        return fails(tree, MODULES[mutant.module])
+    finally:
+        path.write_text(sound, encoding="utf-8")
+        trees.put(tree)
+
+
+def fails(tree: Path, tests: list[str]) -> bool:
+    """Returns whether one of `tests` fails, or hangs, in a copy of the checkout."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
     try:
@@ -138,12 +155,9 @@ def notices(mutant: Mutant, trees: "Queue[Path]") -> bool:
             capture_output=True,
             timeout=600,
         )
-        return done.returncode != 0
     except subprocess.TimeoutExpired:
         return True
-    finally:
-        shutil.copyfile(ROOT / SOURCE / mutant.module, path)
-        trees.put(tree)
+    return done.returncode != 0
 
 
 def report(results: list[tuple[Mutant, bool]]) -> None:
