@@ -79,9 +79,10 @@ def settling(experiment: Experiment, results: Path) -> list[Evidence]:
 
 RULES = """\
 *Reproduced* and *contradicted*, where runs decide: registered before them, at least six seeds,
-paired; any false one in at most 5 % of tables (Holm's correction over a table). Claims about time
-rest on interleaved benchmarks of small models, beyond what two equal variants differ by; those of
-Table 1 and of the equations on an analysis in float64. *Undecided*: runs or benchmark do not tell.
+paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on interleaved
+benchmarks of small models, where differences as large as between two equal variants do not count;
+those of Table 1 and of the equations on an analysis in float64. *Undecided*: the runs or the
+benchmark do not tell.
 *Not comparable*: nothing was learnt that could differ. *Too few seeds*, *not finished*, *pilot
 pending*: no verdict yet. [The rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is
 the paper's setting, all others are small ones, whose verdicts hold for that setting only."""
