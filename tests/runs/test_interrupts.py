@@ -95,7 +95,7 @@ def in_phase(run_dir, phase):
 @pytest.mark.parametrize(
     ("phase", "name"),
     [
-        ("training", "SIGHUP"),
+        pytest.param("training", "SIGHUP", marks=pytest.mark.long),
         ("evaluation", "SIGINT"),
         ("test", "SIGTERM"),
         pytest.param("training", "SIGUSR2", marks=pytest.mark.long),
@@ -142,7 +142,7 @@ def test_ctrl_c_twice_in_an_evaluation_before_the_first_checkpoint_loses_nothing
     assert state["progress"]["step"] == 20
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_average_is_of_the_same_steps_whether_interrupted_or_not(tmp_path, overrides):
     """Of 20, 40 and 60: the checkpoint of step 45, where the run was interrupted, is not one."""
     average = (

@@ -185,7 +185,7 @@ def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_pat
 
 
 @pytest.mark.parametrize("rnn", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("norm", ["layernorm", pytest.param("weightnorm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("norm", ["layernorm", pytest.param("weightnorm", marks=pytest.mark.long)])
 def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
     config = tiny_config(f"norm={norm}", "data.max_length=100", "model.max_length=100", rnn=rnn)
     run(config, tmp_path / "r", [])
