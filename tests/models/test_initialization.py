@@ -36,6 +36,24 @@ def test_empirical_mean_of_every_matrix(scheme, mean):
 
 
 @pytest.mark.parametrize(
+    ("scheme", "embeddings", "others"),
+    [
+        ("xavier_uniform", 64**-0.5, 0.5 * (2 / (64 + 64)) ** 0.5),
+        ("uniform", 0.5 / 3**0.5, 0.5 / 3**0.5),
+        ("normal", 0.5, 0.5),
+    ],
+)
+def test_empirical_spread_of_every_matrix(scheme, embeddings, others):
+    model = make(d_model=64)
+    initialize(model, scheme=scheme, scale=0.5, mean=0.2, apply_to=["matrices"])
+    for name, weight in matrices(model).items():
+        if "embedding" not in name and weight.shape != (64, 64):
+            continue
+        expected = embeddings if "embedding" in name else others
+        assert weight.std().item() == pytest.approx(expected, rel=0.1), name
+
+
+@pytest.mark.parametrize(
     ("apply_to", "chosen"),
     [
         (["all"], {"attention", "feed_forward", "embeddings"}),

@@ -11,6 +11,7 @@ from normlab.norms import (
     L2Norm,
     LayerNorm,
     NoNorm,
+    Norm,
     PRMSNorm,
     RMSNorm,
     WeightNorm,
@@ -75,6 +76,27 @@ def test_the_norm_of_a_sum(kind, impl):
     got, expected = (torch.autograd.grad(z.square().sum(), inputs) for z in (got, expected))
     torch.testing.assert_close(got, expected)
     assert norm.of_sum(x, y.bfloat16()).dtype == torch.float32  # as x + y has
+
+
+def test_a_norm_without_kernels_adds_before_it_normalises():
+    class Shift(Norm):
+        def forward(self, x, mask=None):
+            return x + 1
+
+    torch.testing.assert_close(Shift(32).of_sum(X, 2 * X), 3 * X + 1)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm, L2Norm])
+def test_the_last_axis_is_normalised_unless_others_are_named(kind):
+    """Each vector by itself: in a batch of three axes as alone, also where all sizes are equal."""
+    norm, x = randomised(kind(6)), torch.randn(6, 6, 6)
+    torch.testing.assert_close(norm(x)[3, 4], norm(x[3, 4]))
+    torch.testing.assert_close(norm(x)[:, 2:3], norm(x[:, 2:3]))
+
+
+def test_a_layer_says_what_it_is():
+    assert repr(LayerNorm(4)) == "LayerNorm(4, eps=1e-06, gain=True, bias=True, impl=auto)"
+    assert "bias=False" in repr(RMSNorm(4)) and "p=0.5, k=2" in repr(PRMSNorm(4, p=0.5))
 
 
 @pytest.mark.parametrize("hook", HOOKS)
