@@ -41,11 +41,16 @@ MODULES = {
     "models/initialization.py": ["tests/models"],
     "models/transformer.py": ["tests/models", "tests/norms/test_base.py"],
     "models/rnnsearch.py": ["tests/models", "tests/norms/test_base.py"],
-    "training/loop.py": ["tests/training", "tests/runs/test_toy_task.py"],
+    "training/loop.py": [
+        "tests/training",
+        "tests/runs/test_toy_task.py",
+        "tests/runs/test_interrupts.py",
+    ],
     "training/step.py": [
         "tests/training",
         "tests/runs/test_toy_task.py",
         "tests/test_loss_curves.py",
+        "tests/runs/test_distributed.py",
     ],
     "training/limits.py": ["tests/training"],
     "training/progress.py": ["tests/training", "tests/runs/test_toy_task.py"],

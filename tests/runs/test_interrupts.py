@@ -35,6 +35,11 @@ def whole(overrides, tmp_path_factory):
 
 
 def assert_same(one, other):
+    kept = [
+        sorted(path.name for path in (run_dir / "checkpoints").glob("step_*.pt"))
+        for run_dir in (one, other)
+    ]
+    assert kept[0] == kept[1]
     for name in ("last", "best"):
         a, b = (
             torch.load(run_dir / "checkpoints" / f"{name}.pt", weights_only=True)["model"]

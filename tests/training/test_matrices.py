@@ -40,12 +40,12 @@ def metrics(run_dir):
 def test_a_run_logs_every_matrix_every_log_every_steps_and_learns_the_same(tiny_config, tmp_path):
     summaries = {}
     for on in (True, False):
-        config = tiny_config(f"trainer.per_matrix={str(on).lower()}")
+        config = tiny_config(f"trainer.per_matrix={str(on).lower()}", "trainer.log_every=3")
         summaries[on] = job.run(config, tmp_path / str(on), [])
     plain = metrics(tmp_path / "False")
     assert not any(key.startswith("matrix/") for line in plain for key in line)
     found = [line for line in metrics(tmp_path / "True") if any("matrix/" in key for key in line)]
-    assert [line["step"] for line in found] == [4, 8, 12]
+    assert [line["step"] for line in found] == [3, 6, 9, 12]
     name = "matrix/encoder.0.self_attention.qkv.weight/effective_lr"
     assert all(0 < line[name] < 1 for line in found)
     losses = [
