@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from normlab import distributed
-from normlab.training.log_window import Window
+from normlab.training import log_window
+from normlab.training.log_window import Clock, Window
 
 CPU = torch.device("cpu")
 
@@ -37,3 +38,32 @@ def test_on_two_processes_sums_are_shared_and_every_process_has_the_gradient_nor
         means = window.means()
         assert means["train/loss"] == pytest.approx(24 / 8)
         assert means["train/grad_norm"] == pytest.approx(2.0)
+
+
+def test_it_grows_with_the_steps_and_keeps_each_sum_apart():
+    window = Window(4, CPU, {})
+    for step in range(10):
+        sums = {"loss": (torch.tensor(6.0), 2), "nll": (torch.tensor(2.0 * step), 1)}
+        window.add(sums, torch.tensor(5.0), 3)
+    window.seconds = 2.0
+    assert window.means() == {
+        "train/loss": 3.0,
+        "train/nll": 9.0,
+        "train/grad_norm": 5.0,
+        "train/items_per_second": 15.0,
+        "train/step_ms": 200.0,
+    }
+    assert len(window.sums) == 16  # 4, doubled when it was full
+
+
+def test_the_clock_stands_until_it_is_started_and_counts_on_at_a_second_start(monkeypatch):
+    now = [10.0]
+    monkeypatch.setattr(log_window.time, "perf_counter", lambda: now[0])
+    clock = Clock(CPU)
+    assert clock.seconds == clock.stop() == 0.0
+    clock.start()
+    now[0] = 11.0
+    clock.start()
+    now[0] = 12.5
+    assert clock.seconds == clock.stop() == 2.5
+    assert clock.seconds == 0.0
