@@ -12,8 +12,9 @@ from processes import ROOT, Job, comparable, script, start, summary_of, train
 from tiny import TINY
 
 from normlab.errors import UserError
+from normlab.files import read_sealed
 from normlab.reports.records import read_record
-from normlab.runs.directory import open_directory
+from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.identity import differences, digest, within
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
@@ -207,6 +208,18 @@ def test_two_commands_within_one_second_get_two_directories(tmp_path):
 
 
 # --- damage
+
+
+def test_the_summary_of_a_run_that_has_ended_seals_what_results_are_made_of(tmp_path):
+    names = [".hydra/config.yaml", "hypotheses/a.txt", "metrics.jsonl", "references/a.txt"]
+    for name in (*names, "train.log"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    directory = RunDirectory(tmp_path)
+    directory.write_summary({"status": "diverged"})
+    assert sorted(read_sealed(directory.summary)["files"]) == names
+    directory.write_summary({"status": "interrupted"})
+    assert read_sealed(directory.summary)["files"] == {}
 
 
 def flip(path):
