@@ -7,7 +7,7 @@ from synthetic import COMMIT, CONTENTS, write_run
 
 from normlab.registration import Hypothesis, Registration
 from normlab.reports.records import read_record
-from normlab.reports.selection import select
+from normlab.reports.selection import _difference, select
 
 SHA = "5" * 64
 REGISTERED = {"registration": {"experiment": "t/multi30k", "sha256": SHA}}
@@ -54,6 +54,18 @@ def test_registered_runs_of_one_setting_make_the_table(registration, add):
         "rmsnorm_3_",
     ]
     assert (len(found.runs), found.expected, found.complete, found.apart) == (5, 6, False, [])
+
+
+def test_the_runs_of_an_arm_stand_in_the_order_of_their_seeds(registration, add):
+    found = select(registration, add(seed=3)[::-1])
+    seeds = [[run.value("seed") for run in runs] for runs in found.arms.values()]
+    assert sorted(seeds) == [[1, 2], [1, 2, 3]]
+
+
+def test_of_many_differences_two_are_shown_and_the_others_counted():
+    this, usual = dict.fromkeys("abcde", 1), dict.fromkeys("abcde", 2)
+    assert _difference(this, usual) == "a is 1, elsewhere 2, b is 1, elsewhere 2 and 3 more"
+    assert _difference({"a": 1}, {"a": 2}) == "a is 1, elsewhere 2"
 
 
 @pytest.mark.parametrize(

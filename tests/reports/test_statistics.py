@@ -48,5 +48,6 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_decreases
 
 def test_counts_are_exact():
     assert p_mostly(6, 6) == pytest.approx(0.5**6) and p_mostly(0, 6) == p_mostly(0, 0) == 1.0
+    assert p_mostly(1, 3) == pytest.approx(7 / 8)
     low, high = share_interval(6, 6)
     assert (low, high) == (pytest.approx(0.025 ** (1 / 6)), 1.0)

@@ -7,7 +7,7 @@ import pytest
 from normlab.registration import Hypothesis, Registration
 from normlab.reports.experiments import SpeedClaim
 from normlab.reports.speed import judge_speed
-from normlab.reports.verdicts import judge
+from normlab.reports.verdicts import decide, judge
 
 LN, RMS, NONE = {"norm": "layernorm"}, {"norm": "rmsnorm"}, {"norm": "none"}
 JITTER = [0.0, 0.1, -0.1, 0.05, -0.05, 0.02]
@@ -116,10 +116,11 @@ def test_two_diverged_runs_are_a_tie():
         ([0.2] * 6, "reproduced", "6 of 6 runs"),
         ([None, None, None, 20.0, 21.0, 20.0], "undecided", "3 of 6 runs (share 12-88 %)"),
         ([20.0] * 6, "contradicted", "0 of 6 runs (share 0-46 %)"),
+        ([None] + [20.0] * 11, "contradicted", "1 of 12 runs"),
     ],
 )
 def test_failures_to_train_are_counted(none, verdict, evidence):
-    found = one(FAILS, {"none": none})
+    found = one(FAILS, {"none": none}, seeds=len(none))
     assert found.verdict == verdict and evidence in found.evidence
 
 
@@ -219,6 +220,33 @@ def test_other_metrics_that_disagree_are_named():
     found = one(EQUAL, values, others={"best_dev": best, "dev/bleu": values})
     assert found.verdict == "reproduced" and found.disagrees.startswith("best_dev says -2 [")
     assert "dev/bleu" not in found.disagrees
+
+
+@pytest.mark.parametrize(
+    ("bleu", "other", "level", "said"),
+    [  # LayerNorm has a BLEU of 21 and 3 in the other metric
+        (22.0, "dev/nll", 2.5, ""),  # less of a loss is better: they agree
+        (22.0, "dev/nll", 3.5, "dev/nll says +0.5 ["),
+        (22.0, "dev/nll", 3.01, ""),  # its interval reaches 0
+        (22.0, "best_dev", 3.5, ""),
+        (22.0, "best_dev", 2.5, "best_dev says -0.5 ["),
+        (20.0, "dev/nll", 3.5, ""),
+        (20.0, "dev/nll", 2.5, "dev/nll says -0.5 ["),
+        (20.0, "best_dev", 3.5, "best_dev says +0.5 ["),
+        (20.0, "best_dev", 2.5, ""),
+    ],
+)
+def test_a_metric_disagrees_whose_interval_lies_on_the_other_side(bleu, other, level, said):
+    values = {"layernorm": around(21.0), "rmsnorm": around(bleu, JITTER[::-1])}
+    others = {other: {"layernorm": around(3.0), "rmsnorm": around(level, JITTER[::-1])}}
+    found = one(GREATER, values, others={"test/bleu": values, **others})
+    assert found.verdict == ("reproduced" if bleu > 21 else "contradicted")
+    assert found.disagrees.startswith(said) and bool(found.disagrees) == bool(said)
+
+
+def test_the_level_itself_is_enough():
+    assert decide(0.05, 1.0) == "reproduced" and decide(1.0, 0.05) == "contradicted"
+    assert decide(0.051, 0.051) == "undecided"
 
 
 @pytest.mark.parametrize(

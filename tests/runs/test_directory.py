@@ -207,6 +207,15 @@ def test_two_commands_within_one_second_get_two_directories(tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+def test_of_another_config_three_differences_are_shown_and_the_others_counted(tmp_path):
+    directory = RunDirectory(tmp_path)
+    for path, text in ((directory.config, "trainer: {}\n"), (tmp_path / "checkpoints/a.pt", "")):
+        path.parent.mkdir()
+        path.write_text(text + "".join(f"{key}: 1\n" for key in "abcde"))
+    with pytest.raises(UserError, match=r"another config: .*a.* and 2 more\. "):
+        directory.claim({"trainer": {}, **dict.fromkeys("abcde", 2)})
+
+
 # --- damage
 
 

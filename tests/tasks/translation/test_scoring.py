@@ -46,6 +46,8 @@ def test_paired_bootstrap_tells_a_real_gap_from_none():
     assert compare(mixed, other, references, samples=200)[0].p > 0.3
     with pytest.raises(ValueError, match="hypotheses for 39 references"):
         compare(worse, worse, references[1:])
+    with pytest.raises(ValueError, match="39 and 40 hypotheses for 40 references"):
+        compare(worse[1:], worse, references)
 
 
 def test_compare_shows_the_test_sets_two_runs_share(tmp_path):

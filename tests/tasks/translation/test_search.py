@@ -92,6 +92,32 @@ def test_a_finished_sentence_may_stay_in_the_batch_for_a_while(seed, size):
         assert search.beam(step, start(table), limits, BOS, EOS, size, 0.6) == expected
 
 
+def plain(table, limit, size, alpha):
+    """Returns the beam search of one sentence in plain Python, to the limit, stopping nowhere."""
+    beams, ended = [(0.0, [BOS])], []
+    for length in range(1, limit + 1):
+        candidates = sorted(
+            ((total + table[path[-1], token].item(), [*path, token])
+             for total, path in beams for token in range(VOCAB)),
+            reverse=True,
+        )  # fmt: skip
+        penalty = search.length_penalty(length, alpha)
+        best = [path for path in candidates[: 2 * size] if path[1][-1] != EOS]
+        ended += [(t / penalty, p[1:-1]) for t, p in candidates[:size] if p[-1] == EOS]
+        beams = best[:size]
+    return max(ended)[1] if ended else beams[0][1][1:]
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 4), alpha=st.sampled_from([0.0, 0.6, 1.5]))
+@settings(deadline=None, max_examples=150)
+def test_it_ends_early_only_where_nothing_can_change_any_more(seed, size, alpha):
+    table, limits = chain(seed, 3), torch.tensor([4, 9, 14])
+    table[:, :, EOS] += seed % 4 - 2  # ends come early or late
+    table = table.log_softmax(-1)
+    found = search.beam(step, start(table), limits, BOS, EOS, size, alpha)
+    assert found == [plain(*each, size, alpha) for each in zip(table, limits, strict=True)]
+
+
 def test_a_token_of_a_beam_waits_for_no_value_from_the_device():
     """Fake tensors have no values: reading one is an error."""
     with FakeTensorMode():
