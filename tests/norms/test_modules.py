@@ -83,7 +83,9 @@ def test_a_norm_without_kernels_adds_before_it_normalises():
         def forward(self, x, mask=None):
             return x + 1
 
-    torch.testing.assert_close(Shift(32).of_sum(X, 2 * X), 3 * X + 1)
+    norm = Shift(32)
+    assert (norm.axes, norm.parameter_axis) == ((-1,), -1)
+    torch.testing.assert_close(norm.of_sum(X, 2 * X), 3 * X + 1)
 
 
 @pytest.mark.parametrize("kind", [LayerNorm, RMSNorm, PRMSNorm, L2Norm])
