@@ -168,7 +168,7 @@ def fails(tree: Path, tests: list[str]) -> bool:
             cwd=tree,
             env=environment,
             capture_output=True,
-            timeout=600,
+            timeout=300,
         )
     except subprocess.TimeoutExpired:
         return True

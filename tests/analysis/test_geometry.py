@@ -77,6 +77,7 @@ def test_chance_is_what_random_directions_have():
     assert found == pytest.approx(geometry.chance(64), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["pre", "post"])
 def test_layernorm_makes_vectors_orthogonal_to_the_uniform_one_and_rmsnorm_turns_none(placement):
     found = geometry.geometry(make(LayerNorm, placement), [batch], CPU)

@@ -50,6 +50,7 @@ def test_roles_are_all_matrices():
     }
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_the_same(monkeypatch):
     # Traced by the compiler's front end only: code generation would take seconds.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))

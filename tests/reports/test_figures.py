@@ -34,6 +34,7 @@ def axes():
 RUNS = [run("rmsnorm", [1, 2, 3]), run("rmsnorm", [3, 4]), run("none", [1], "diverged")]
 
 
+@pytest.mark.slow
 def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes):
     ends = draw_curves(axes, Panel(RUNS, "dev/bleu"))
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]

@@ -160,6 +160,7 @@ def test_a_finished_run_that_is_extended_killed_and_started_again_goes_on(tiny_c
     assert comparable(parts) == comparable(whole)  # as if it had not ended at step 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["train", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dev", "test"))]
 )

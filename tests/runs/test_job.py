@@ -106,6 +106,7 @@ def test_a_crash_leaves_its_error_in_the_summary(tiny_config, tmp_path, caplog):
     assert "Traceback" not in caplog.text and "IsADirectoryError" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_truncated_last_checkpoint_falls_back(tiny_config, tmp_path, caplog):
     run(tiny_config("trainer.max_steps=10"), tmp_path / "r", [])
     caplog.set_level("INFO")
@@ -302,6 +303,7 @@ def test_an_average_says_of_how_many_checkpoints_it_is(tiny_config, tmp_path, ca
 # --- W&B beside a run
 
 
+@pytest.mark.slow
 def test_wandb_that_cannot_start_does_not_end_the_run(tiny_config, tmp_path, monkeypatch, caplog):
     import wandb
 

@@ -30,6 +30,7 @@ def test_commands_run_once_and_their_exit_codes_are_kept(tmp_path):
     assert "out" in (tmp_path / "logs" / "good.log").read_text()
 
 
+@pytest.mark.slow
 def test_at_the_deadline_a_command_is_asked_to_stop_and_goes_on_in_the_next_slice(tmp_path):
     flag = tmp_path / "flag"
     code = (
@@ -44,6 +45,7 @@ def test_at_the_deadline_a_command_is_asked_to_stop_and_goes_on_in_the_next_slic
     assert Queue(tmp_path).run(commands, 60, parallel=1)
 
 
+@pytest.mark.slow
 def test_nothing_runs_beside_what_measures_time(tmp_path):
     code = "import time, sys; print(time.monotonic()); time.sleep(0.3); print(time.monotonic())"
     commands = [python("a", code, alone=True), python("b", code), python("c", code, alone=True)]

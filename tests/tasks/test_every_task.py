@@ -116,6 +116,7 @@ def test_every_norm_trains(config, norm, tmp_path):
     assert all(value is not None for value in summary["test"].values())
 
 
+@pytest.mark.slow
 def test_a_run_is_described_tested_and_loaded_back(finished, tmp_path):
     run_dir, summary = finished
     assert summary["status"] == "completed" and summary["items_per_second"] > 0

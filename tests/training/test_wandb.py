@@ -134,6 +134,7 @@ def test_a_run_that_cannot_be_opened_is_reported_and_absent(caplog):
     assert "W&B cannot be used (no such project): going on without it." in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_later_is_left_alone_after_one_message(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_MODE", "offline")
     with wandb_run(lambda: settings_of(tmp_path)) as dashboard:

@@ -51,6 +51,7 @@ def test_drawn_images_repeat_and_grow_from_the_front():
     assert len({part.sha256 for part in parts}) == 3
 
 
+@pytest.mark.slow
 def test_parquet_files_are_decoded_and_the_last_rows_held_out(folder):
     pictures = files(dir=str(folder), train="train", test="test", dev=2, classes=CLASSES)
     assert pictures.train.labels.tolist() == [0, 1, 0] and pictures.dev.labels.tolist() == [1, 0]
