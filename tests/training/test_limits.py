@@ -31,6 +31,7 @@ def progress(step=30, epoch=2, seconds=90.0, evaluations_since_best=1):
         ({"max_minutes": 2.01}, False),
         ({"patience": 1}, True),
         ({"patience": 2}, False),
+        ({"patience": 0}, True),
         ({"max_steps": 100, "patience": 1}, True),
     ],
 )

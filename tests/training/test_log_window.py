@@ -67,3 +67,10 @@ def test_the_clock_stands_until_it_is_started_and_counts_on_at_a_second_start(mo
     now[0] = 12.5
     assert clock.seconds == clock.stop() == 2.5
     assert clock.seconds == 0.0
+
+
+def test_the_first_of_several_non_finite_steps_is_named():
+    nan = float("nan")
+    assert filled([1.0, nan, 1.0, 1.0], [1.0, 1.0, nan, 1.0]).first_non_finite() == 1
+    assert filled([1.0, 1.0], [float("inf"), 1.0]).first_non_finite() == 0
+    assert filled([1.0, 1.0], [1.0, 1.0]).first_non_finite() is None
