@@ -40,6 +40,7 @@ def test_paired_bootstrap_tells_a_real_gap_from_none():
     assert bleu.a == pytest.approx(100) and bleu.b < 50
     assert bleu.b == sacrebleu.corpus_bleu(worse, [references]).score
     assert bleu.p < 0.01 and "bs:200" in bleu.signature
+    assert compare(worse, references, references, samples=200)[0].p < 0.01  # in either order
     assert compare(worse, worse, references, samples=200)[0].p == 1
     mixed = [a if n % 2 else b for n, (a, b) in enumerate(zip(references, worse, strict=True))]
     other = [b if n % 2 else a for n, (a, b) in enumerate(zip(references, worse, strict=True))]
