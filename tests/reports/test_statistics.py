@@ -39,6 +39,7 @@ def test_equality_is_two_one_sided_tests_and_needs_both():
 
 def test_equal_differences_settle_everything_but_the_bound_itself():
     assert (p_above([1.0] * 6, 0.5), p_above([1.0] * 6, 1.0), p_below([1.0] * 6, 1.0)) == (0, 1, 1)
+    assert p_above([1.0] * 6, 1.5) == 1 and p_below([1.0] * 6, 1.5) == 0
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_never_decreases():
