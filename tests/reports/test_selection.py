@@ -62,6 +62,11 @@ def test_the_runs_of_an_arm_stand_in_the_order_of_their_seeds(registration, add)
     assert sorted(seeds) == [[1, 2], [1, 2, 3]]
 
 
+def test_a_run_that_diverged_early_belongs_to_its_arm(registration, add):
+    found = select(registration, add(seed=3, status="diverged", steps=40))
+    assert len(found.runs) == 5 and found.apart == []
+
+
 def test_of_many_differences_two_are_shown_and_the_others_counted():
     this, usual = dict.fromkeys("abcde", 1), dict.fromkeys("abcde", 2)
     assert _difference(this, usual) == "a is 1, elsewhere 2, b is 1, elsewhere 2 and 3 more"
