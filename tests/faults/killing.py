@@ -139,9 +139,11 @@ def two(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
     scene = Scene(folder)
     for _ in range(tries):
         run_dir, child = _meet(scene, "step", 0.05)
-        time.sleep(rng.uniform(0, 1))
+        time.sleep(rng.uniform(0, 0.5))
+        child.send(signal.SIGSTOP)  # or a fast machine's first is done before the second looks
         other = scene.start(run_dir)
         outcome = refused(other, other.wait(), "the second")
+        child.send(signal.SIGCONT)
         first = scene.outcome(run_dir, child, "the first")
         yield outcome if first.kind == SURVIVED else first
 
