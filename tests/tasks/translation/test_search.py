@@ -116,7 +116,7 @@ def plain(table, limit, size, alpha):
 def test_it_ends_early_only_where_nothing_can_change_any_more(seed, alpha):
     """Other probabilities at each position: of the same at all, cycles would have equal sums."""
     limits, size = torch.tensor([4, 9, 14]), 2 + seed % 3
-    logits = 2 * torch.randn(14, 3, VOCAB, VOCAB, generator=torch.Generator().manual_seed(seed))
+    logits = 4 * torch.randn(14, 3, VOCAB, VOCAB, generator=torch.Generator().manual_seed(seed))
     logits[..., EOS] += seed % 4 - 2  # ends come early or late
     tables = logits.log_softmax(-1)
 
