@@ -76,7 +76,7 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
     order, others in order of appearance. Raises UserError for what no run has.
     """
     logged = {key for run in runs for line in run.metrics for key in line}
-    if "/" in value and value.count("/") == 1 and value not in logged:
+    if value.count("/") == 1 and value not in logged:
         near = get_close_matches(value, logged, n=1)
         raise UserError(f"no run has {value}" + (f": did you mean {near[0]}?" if near else "."))
     cells: dict[tuple[str, str], list[RunRecord]] = {}

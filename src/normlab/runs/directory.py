@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,6 +65,14 @@ class RunDirectory:
         """Returns whether there is something to lose: a checkpoint or a result."""
         summary = self.stored_summary() or {}
         return summary.get("status") in ENDED or any(self.checkpoints.glob("*.pt"))
+
+    def forget_failed_start(self) -> None:
+        """Removes a directory in which a mistake was found before anything was trained or tracked.
+
+        For those that nobody named: each start makes its own, and what it says stands on screen.
+        """
+        if not any(path.exists() for path in (self.metrics, self.checkpoints, self.path / "wandb")):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Raises UserError when another run has progress here; its files stay as they are.

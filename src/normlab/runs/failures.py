@@ -3,7 +3,6 @@
 import errno
 import logging
 import re
-import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,15 +44,6 @@ def memory_in_words() -> Iterator[None]:
             "there is not enough memory: lower data.batch_tokens (trainer.accumulate can make up "
             "for it) or the sizes in model."
         ) from error
-
-
-def forget_failed_start(run_dir: Path) -> None:
-    """Removes a directory in which a mistake was found before anything was trained or tracked.
-
-    For directories that nobody named: each start makes its own, and what it says stands on screen.
-    """
-    if not any((run_dir / name).exists() for name in ("metrics.jsonl", "checkpoints", "wandb")):
-        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def expected(error: BaseException) -> bool:

@@ -21,13 +21,7 @@ from normlab.ranks import place
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
-from normlab.runs.failures import (
-    disk_in_words,
-    expected,
-    forget_failed_start,
-    log_traceback,
-    memory_in_words,
-)
+from normlab.runs.failures import disk_in_words, expected, log_traceback, memory_in_words
 from normlab.runs.summary import head, in_words, result
 from normlab.training.signals import Interrupted
 
@@ -55,7 +49,7 @@ def main(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         if not any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra):
-            forget_failed_start(run_dir)
+            RunDirectory(run_dir).forget_failed_start()
         sys.exit(2)
     if summary["status"] == "interrupted":
         sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should

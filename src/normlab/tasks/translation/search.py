@@ -93,14 +93,13 @@ def beam(
         return greedy(step, state, max_lengths, bos, eos)
     n, longest, device = len(max_lengths), int(max_lengths.max()), max_lengths.device
     results = max_lengths.new_full((n, longest), eos)
+    scores = torch.full((n, size), float("-inf"), device=device)
+    scores[:, 0] = 0.0  # all start equal: only the first may be extended, or they would stay copies
     beams = Beams(
         sentence=torch.arange(n, device=device),
         limit=max_lengths,
         written=results[:, None].repeat(1, size, 1),
-        # All hypotheses start equal: only the first may be extended, or they would stay copies.
-        scores=torch.full((n, size), float("-inf"), device=device).index_fill_(
-            1, torch.zeros(1, dtype=torch.int64, device=device), 0.0
-        ),
+        scores=scores,
         ended=torch.zeros_like(max_lengths),
         best=results,
         best_score=torch.full((n,), float("-inf"), device=device),
