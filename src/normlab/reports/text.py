@@ -17,6 +17,7 @@ METRICS = {
     "init.mean": "mean of the initial weights",
     "init.apply_to": "shifted tensors",
     "norm.p": "share of the inputs in the RMS",
+    "train/step_ms": "ms per step, other work beside it",
     "model.d_hidden": "width of the hidden layers",
     "step": "training step",
 }
