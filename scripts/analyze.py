@@ -165,6 +165,59 @@ def geometry(args: argparse.Namespace) -> None:
             print(f"## {run_dir}, {checkpoint}\n\n{analysis.table(found)}\n")
 
 
+def conversion(args: argparse.Namespace) -> None:
+    """Converts a pre-norm LayerNorm run both ways and compares logits, translations and BLEU."""
+    import tempfile
+
+    from torch import nn
+
+    from normlab.analysis import conversion as analysis
+    from normlab.runs.converted import convert_run
+    from normlab.runs.loaded import load_run, load_translator
+    from normlab.tasks.translation.scoring import score
+    from normlab.tasks.translation.task import Translation
+
+    source = load_run(args.run_dir, args.checkpoint, "cpu").with_data()
+    if not isinstance(source.task, Translation):
+        raise UserError(f"{args.run_dir} holds no translation model.")
+    batches = [make() for make in source.task.dev_batches()]
+    name, test = next(iter(source.task.corpus.test.items()))
+    translate = load_translator(args.run_dir, args.checkpoint, "cpu")
+    rows = []
+    found = {beam: translate(list(test.src), beam=beam)[0] for beam in (1, translate.beam)}
+    for to in (None, *analysis.KINDS):
+        model: nn.Module = source.model
+        translations, gap = found, 0.0
+        if to is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / to
+                convert_run(args.run_dir, to, out, args.checkpoint)
+                model = load_run(out, device="cpu").model
+                gap = analysis.logits_apart(source.model, model, batches)  # type: ignore[arg-type]
+                translate = load_translator(out, device="cpu")
+            translations = {beam: translate(list(test.src), beam=beam)[0] for beam in found}
+        rows.append(
+            analysis.Converted(
+                name=to or "the trained run, LayerNorm",
+                parameters=sum(p.numel() for p in model.parameters()),
+                logits=gap,
+                differ={
+                    beam: sum(a != b for a, b in zip(found[beam], texts, strict=True))
+                    for beam, texts in translations.items()
+                },
+                bleu={b: score(texts, test.tgt)["bleu"] for b, texts in translations.items()},
+            )
+        )
+    summary = load_run(args.run_dir, args.checkpoint, "cpu").directory.stored_summary() or {}
+    page = analysis.page(rows, name, len(test.src), summary)
+    holds, evidence = analysis.claim(rows, len(test.src))
+    claim = {"holds": holds, "evidence": evidence, "page": "conversion.md"}
+    out = args.results / "followups"
+    write_text(out / "conversion.md", page)
+    write_json(out / "analysis.json", {"claims": {"equivalence": claim}})
+    print(page)
+
+
 SIGNAL = """\
 # What is left of a token at initialisation
 
@@ -214,6 +267,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "signal": signal,
     "numerics": numerics,
     "geometry": geometry,
+    "conversion": conversion,
 }
 
 
@@ -227,6 +281,9 @@ def main() -> None:
             parts.add_argument("run_dir", nargs="+", help="run directories of train.py")
             parts.add_argument("--checkpoint", nargs="+", default=["best"], help="best, last, ...")
             parts.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+        if command is conversion:
+            parts.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
+            parts.add_argument("--checkpoint", default="best", help="best (default), last, ...")
     args = parser.parse_args()
     try:
         COMMANDS[args.command](args)

@@ -5,9 +5,10 @@
     scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
     scripts/benchmark.py scaling --model transformer_tiny --processes 1 2
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
+    scripts/benchmark.py conversion RUN_DIR data=text data.dir=DIR
     scripts/benchmark.py joeynmt --python JOEYNMT_ENV/bin/python data=text data.dir=DIR
 
-Further arguments of `steps`, `profile`, `scaling` and `joeynmt` are overrides of train.py.
+Further arguments of all but `norms` and `decode` are overrides of train.py.
 """
 
 import argparse
@@ -56,12 +57,17 @@ def main() -> None:
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     decode.add_argument("--sentences", type=int, default=1000)
+    conversion = kinds.add_parser(
+        "conversion", parents=[common], help="LayerNorm and what it is converted to"
+    )
+    conversion.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
+    conversion.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     joeynmt = kinds.add_parser("joeynmt", parents=[common], help="training and decoding: JoeyNMT's")
     joeynmt.add_argument("--python", type=Path, required=True, help="of JoeyNMT's environment")
     joeynmt.add_argument("--steps", type=int, default=1000, help="trained before loss and decoding")
     joeynmt.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
-    if overrides and args.kind not in ("steps", "profile", "scaling", "joeynmt"):
+    if overrides and args.kind in ("norms", "decode"):
         parser.error(f"unknown argument {overrides[0]}")
     try:
         result = measure(args, overrides)
@@ -79,7 +85,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     """Returns what the chosen benchmark found, with where and how it was measured."""
     import torch
 
-    from normlab.benchmarks import decoding, joeynmt, norms, profiling, scaling, steps
+    from normlab.benchmarks import conversion, decoding, joeynmt, norms, profiling, scaling, steps
     from normlab.benchmarks.timing import environment
     from normlab.runs.environment import code_version, device_of, set_threads
 
@@ -113,6 +119,10 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         case "decode":
             found = decoding.benchmark(
                 args.run_dirs, args.beams, args.sentences, args.blocks, device
+            )
+        case "conversion":
+            found = conversion.benchmark(
+                CONF, overrides, args.run_dir, args.beams, args.blocks, device
             )
         case _:
             found = joeynmt.benchmark(

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from normlab.analysis.hidden import hidden_statistics, table
 from normlab.errors import UserError
 from normlab.models.seq2seq import Seq2Seq
 from normlab.runs.loaded import load_run
@@ -21,11 +22,9 @@ def main() -> None:
         if not isinstance(parts.task, Translation) or not isinstance(parts.model, Seq2Seq):
             raise UserError(f"{args.run_dir} holds no translation model.")
         with parts.evaluating():
-            statistics = parts.task.hidden_statistics(parts.model, parts.device)
+            statistics = hidden_statistics(parts.model, parts.task.dev_batches(), parts.device)
     except UserError as error:
         sys.exit(str(error))
-    from normlab.analysis.hidden import table
-
     print(table(statistics))
     print()
     print(json.dumps(statistics, indent=2))

@@ -7,6 +7,8 @@ import pytest
 from processes import script
 from tiny import TINY
 
+from normlab.runs import job
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +38,19 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
     assert "| 231 | 0.931 |" in page  # the paper's RMSNorm, Table 4
     stored = json.loads((benchmark.results / "steps_transformer_tiny_fp32.json").read_text())
     assert all(len(times) == 2 for times in stored["records"][0]["times"].values())
+
+
+@pytest.mark.slow
+def test_a_converted_network_beside_its_source(benchmark, tmp_path, tiny_config):
+    job.run(tiny_config("trainer.max_steps=4", "trainer.eval_every=4"), tmp_path / "r", [])
+    tiny = [override for override in TINY if not override.startswith("logger")]
+    options = ("--beams", "1", "--blocks", "2", f"data.cache_dir={tmp_path}/c", *tiny)
+    result = benchmark("conversion", tmp_path / "r", *options)
+    assert result.returncode == 0, result.stderr
+    steps, decoding = (benchmark.results / "conversion.md").read_text().split("## ")[1:]
+    for variant in ("none", "layernorm native", "recentred composed", "precrmsnorm composed"):
+        assert f"| {variant} | " in steps
+    assert "| prermsnorm native | " in decoding and "| precrmsnorm native | " not in decoding
 
 
 @pytest.mark.slow

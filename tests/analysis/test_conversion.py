@@ -1,6 +1,8 @@
 """Conversion: an RMSNorm and a CRMSNorm network with the same logits and translations."""
 
+import json
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,6 +87,33 @@ def test_the_logits_are_the_same(to, changes):
         assert not any(list(m.parameters()) for m in target.modules() if isinstance(m, Norm))
 
 
+@both
+def test_how_far_logits_are_apart_is_in_units_of_their_spread(to):
+    source = trained()
+    out = torch.tensor([[11, 12, 13, 2], [14, 2, 0, 0]])
+    real = out.flatten().nonzero()[:, 0]
+    batch = SimpleNamespace(src=SRC, src_lengths=LENGTHS, tgt_in=TGT, tgt_out=out, positions=real)
+    assert conversion.logits_apart(source, converted(source, to), [batch, batch]) < 1e-5
+    other = trained()
+    with torch.no_grad():
+        other.tgt_embedding.weight[7] += 1.0  # tied: one logit, and nothing that is read here
+    theirs = logits(source).flatten(0, 1)[real]
+    gap = (logits(other).flatten(0, 1)[real] - theirs).abs().max() / theirs.std(correction=0)
+    found = conversion.logits_apart(source, other, [batch])
+    assert found == pytest.approx(gap.item(), rel=1e-6) and found > 0.1
+
+
+def test_one_sentence_translated_otherwise_contradicts_the_claim():
+    def row(differ, gap):
+        return conversion.Converted("a", 5, gap, {1: 0, 4: differ}, {1: 20.0, 4: 21.0})
+
+    holds, evidence = conversion.claim([row(0, 0.0), row(0, 2e-5)], 1000)
+    assert holds and evidence.startswith("0 of 1000 sentences translated otherwise, logits at most")
+    assert "2e-05" in evidence
+    holds, evidence = conversion.claim([row(0, 0.0), row(1, 0.0)], 1000)
+    assert not holds and evidence.startswith("1 of 1000")
+
+
 def test_the_branch_has_mean_zero_and_one_entry_less():
     source = trained()
     seen = []
@@ -164,3 +193,9 @@ def test_the_scripts_take_a_converted_run(finished, tmp_path):
     (tmp_path / "src").write_text(text, encoding="utf-8")
     pair = ["--src", tmp_path / "src", "--ref", tmp_path / "src", "--device", "cpu"]
     assert said_by("evaluate.py", out, *pair) == said_by("evaluate.py", finished, *pair)
+    said = said_by("analyze.py", "--results", tmp_path, "conversion", finished)
+    rows = [line for line in said.split("\n") if line.startswith(("| the trained", "| pre"))]
+    assert [row.split(" | ")[3] for row in rows] == ["0"] * 3  # greedy; the beam's come later
+    assert len({row.split(" | ", 3)[3] for row in rows}) == 1  # as many differ, one BLEU
+    claims = json.loads((tmp_path / "followups/analysis.json").read_text())["claims"]
+    assert claims["equivalence"]["holds"]

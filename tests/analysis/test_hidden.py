@@ -100,5 +100,7 @@ def test_a_transformer_is_refused():
         12, NoNorm, d_model=4, d_ff=4, heads=1, encoder_layers=1, decoder_layers=1, dropout=0.0,
         attention_dropout=0.0, norm_placement="post", share_embeddings=True, max_length=8,
     )  # fmt: skip
-    with pytest.raises(UserError, match="need a recurrent decoder, and Transformer has none"):
+    with pytest.raises(
+        UserError, match="Table 5 needs a recurrent decoder, and Transformer has none"
+    ):
         hidden_statistics(model, batches(9), CPU)

@@ -16,6 +16,7 @@ def test_a_record_is_read_back_as_the_run_it_was(tmp_path):
     assert folder == tmp_path / "results" / "t" / "multi30k" / "runs" / run.name
     (record,) = read_records(tmp_path / "results", "t/multi30k")
     assert record.summary == read_record(run).summary and record.value("seed") == 1
+    assert record.measure("dev/nll@10") == 3.0 and record.measure("dev/nll@15") is None
     assert record.measure("dev/nll") == 2.0 and record.curve("dev/nll") == ([10, 20], [3.0, 2.0])
 
 

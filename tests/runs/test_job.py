@@ -185,6 +185,17 @@ def test_hidden_statistics_in_metrics_and_of_a_finished_run(tiny_config, tmp_pat
     assert statistics == pytest.approx(logged)
 
 
+@pytest.mark.parametrize("norm", ["layernorm", pytest.param("none", marks=pytest.mark.slow)])
+def test_a_transformers_hidden_vectors_are_in_its_metrics(tiny_config, tmp_path, norm):
+    config = tiny_config("task.hidden_stats=true", "trainer.max_steps=6", f"norm={norm}")
+    run(config, tmp_path / "r", [])
+    (line,) = [line for line in metrics_of(tmp_path / "r") if "dev/bleu" in line]
+    assert 0 < line["hidden/all/cos_before"] < 1
+    after = line["hidden/encoder_norm/cos_after"]
+    same = after == line["hidden/encoder_norm/cos_before"]
+    assert same if norm == "none" else after < 0.1  # LayerNorm takes out what lies along 1
+
+
 @pytest.mark.parametrize("rnn", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["layernorm", pytest.param("weightnorm", marks=pytest.mark.long)])
 def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rnn):
@@ -221,7 +232,6 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
         (("schedule.name=cosine",), r"schedule\.name=cosine is unknown: use inverse_sqrt,"),
         (("seed=-1",), "seed must be >= 0"),
         (("seed=1180591620717411303424",), "seed must be below 9223372036854775808, got 11805916"),
-        (("task.hidden_stats=true",), "need a recurrent decoder, and Transformer has none"),
         (("init.scheme=he",), r"init\.scheme=he is unknown: use xavier_uniform, uniform"),
         (("init.mean=nan",), r"init\.mean=nan is wrong: it must be a finite number"),
         (("schedule.lr=inf",), r"schedule\.lr=inf is wrong: it must be a finite number"),

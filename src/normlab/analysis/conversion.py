@@ -7,10 +7,13 @@ each sublayer adds are re-centred, in the weights. On vectors of mean zero Layer
 (precrmsnorm). Gains and biases go into the linear maps that read the norms.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from normlab.errors import UserError
 from normlab.models.transformer import DecoderLayer, Transformer
@@ -131,3 +134,85 @@ def _read(ours: nn.Linear, weight: Tensor, bias: Tensor | None, norm: Any, width
 
 def _without_mean(weight: Tensor, axis: int) -> Tensor:
     return weight.double() - weight.double().mean(axis, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion left of a trained network; the first of several is the source itself."""
+
+    name: str
+    parameters: int
+    logits: float  # widest gap to the source's, over the spread of those
+    differ: Mapping[int, int]  # beam -> sentences that are translated otherwise
+    bleu: Mapping[int, float]  # beam -> SacreBLEU
+
+
+@torch.inference_mode()
+def logits_apart(source: Transformer, target: Transformer, batches: Iterable[Any]) -> float:
+    """Returns the largest difference of two models' logits, over the standard deviation of one's.
+
+    At the real target positions of `batches`, the right words before them given.
+    """
+    source.eval()
+    target.eval()
+    widest, squares, count = 0.0, 0.0, 0
+    for batch in batches:
+        ours, theirs = (
+            F.linear(hidden.flatten(0, 1)[batch.positions], *model.output_layer())
+            for model in (target, source)
+            for hidden in [model.decode(model.encode(batch.src, batch.src_lengths), batch.tgt_in)]
+        )
+        widest = max(widest, (ours - theirs).abs().max().item())
+        squares += (theirs - theirs.mean()).double().square().sum().item()
+        count += theirs.numel()
+    return widest / (squares / count) ** 0.5
+
+
+def claim(rows: Sequence[Converted], sentences: int) -> tuple[bool, str]:
+    """Returns whether no sentence is translated otherwise, and the numbers that say so."""
+    worst = max(count for row in rows for count in row.differ.values())
+    gap = max(row.logits for row in rows)
+    return worst == 0, (
+        f"{worst} of {sentences} sentences translated otherwise, logits at most {gap:.0e} of their "
+        "spread apart"
+    )
+
+
+def page(
+    rows: Sequence[Converted], test_set: str, sentences: int, summary: Mapping[str, Any]
+) -> str:
+    """Returns the Markdown page of one run's conversions; `summary` is the run's."""
+    beams = list(rows[0].differ)
+    head = ["network", "parameters", "largest gap of a logit"]
+    head += [f"beam {b}: {what}" for b in beams for what in ("sentences that differ", "BLEU")]
+    lines = [
+        HEAD.format(
+            steps=summary.get("steps"),
+            commit=str(summary.get("commit"))[:10],
+            data=summary.get("data"),
+            test_set=test_set,
+            sentences=sentences,
+        ),
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for row in rows:
+        cells = [row.name, f"{row.parameters:,}", f"{row.logits:.1g}"]
+        cells += [c for b in beams for c in (str(row.differ[b]), f"{row.bleu[b]:.2f}")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+HEAD = """\
+# One trained network as LayerNorm, RMSNorm and CRMSNorm
+
+Written by `python scripts/analyze.py conversion RUN_DIR`; the conversion is Jiang et al.'s
+(arXiv 2305.14858). A pre-norm Transformer was trained with LayerNorm for {steps} steps ({data},
+commit {commit}); `scripts/convert.py` then took the mean out of all that its main branches hold,
+so that RMSNorm does LayerNorm's work, and in `precrmsnorm` dropped the last entry of every vector
+too. Beside it, on the {sentences} sentences of {test_set}: how many are translated otherwise. A
+gap is relative to the standard deviation of all logits, in fp32, on the dev set. The converted
+softmax matrix is its own, no longer the target embedding: hence more parameters.
+What it does to [time](../benchmarks/conversion.md).
+
+"""

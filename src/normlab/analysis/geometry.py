@@ -77,6 +77,12 @@ def random_batch(vocab: int = 1500, sentences: int = 32, length: int = 12) -> Ra
     return RandomBatch(src, lengths, tgt, tgt, torch.arange(sentences * length))
 
 
+def check(model: Seq2Seq) -> None:
+    """Raises UserError for a model whose norms do not see whole sentences."""
+    if not isinstance(model, Transformer):
+        raise UserError(f"geometry is measured in a Transformer, not in {type(model).__name__}.")
+
+
 @torch.no_grad()
 def geometry(
     model: Seq2Seq, batches: Iterable[Callable[[], Any]], device: torch.device
@@ -86,8 +92,7 @@ def geometry(
     Over all real positions of `batches`, without dropout. Leaves `model` in evaluation mode. Raises
     UserError for a model whose norms do not see whole sentences.
     """
-    if not isinstance(model, Transformer):
-        raise UserError(f"geometry is measured in a Transformer, not in {type(model).__name__}.")
+    check(model)
     model.eval()
     sums: dict[str, dict[str, float]] = {}
     with _watched(model, sums) as real:
@@ -131,6 +136,22 @@ def _watched(model: nn.Module, sums: dict[str, dict[str, float]]) -> Iterator[di
     finally:
         for each in hooks:
             each.remove()
+
+
+def metrics(measured: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Returns `hidden/<norm>/<column>`, and the mean over norms as `hidden/all/<column>`.
+
+    Four digits: more only make the file longer. Without a norm there is one that does nothing.
+    """
+    every = {
+        key: sum(of[key] for of in measured.values()) / len(measured) for key in COLUMNS if measured
+    }
+    return {
+        f"hidden/{name}/{key}": float(f"{of[key]:.4g}")
+        for name, of in {"all": every, **measured}.items()
+        for key in COLUMNS
+        if key in of
+    }
 
 
 def table(measured: dict[str, dict[str, float]]) -> str:

@@ -18,13 +18,9 @@ from normlab.models.seq2seq import Seq2Seq
 POSITIONS = ("1", "2", "3", "4", "all")  # of the target, from 1
 
 
-def check(model: Seq2Seq) -> None:
-    """Raises UserError for a model without a recurrent decoder."""
-    if not hasattr(model, "hidden_to_hidden"):
-        raise UserError(
-            f"hidden statistics need a recurrent decoder, and {type(model).__name__} has none: "
-            "set hidden_stats=false or choose model=rnnsearch."
-        )
+def measurable(model: Seq2Seq) -> bool:
+    """Returns whether the model has a recurrent decoder that can be measured."""
+    return hasattr(model, "hidden_to_hidden")
 
 
 @torch.inference_mode()
@@ -38,7 +34,11 @@ def hidden_statistics(
     (population) standard deviation are over sentences that have the position and over units.
     Leaves `model` in evaluation mode. Raises UserError for a model without a recurrent decoder.
     """
-    check(model)
+    if not measurable(model):
+        raise UserError(
+            f"Table 5 needs a recurrent decoder, and {type(model).__name__} has none: choose a run "
+            "of model=rnnsearch; for a Transformer there is scripts/analyze.py geometry."
+        )
     model.eval()
     taps = {where: _Tap(device) for where in model.hidden_to_hidden()}
     hooks = [

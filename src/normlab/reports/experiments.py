@@ -39,6 +39,7 @@ class Figure:
     y: list[str]
     x: str = "step"
     facet: str = ""  # a swept key: one panel each
+    log: bool = False  # curves: every y axis is logarithmic; else where a curve asks for it
     paper: str = ""  # a file beside experiment.toml with the paper's own curve: step, norms ...
     paper_label: str = ""  # its quantity and data set
 

@@ -35,14 +35,16 @@ def draw_figure(found: Evidence, path: Path) -> bool:
     panels, data = [], found.registration.data
     for y in spec.y:
         shown = drawable(runs, y) if spec.kind == "curves" else runs
-        log = spec.kind == "curves" and wide(shown, y)
+        log = spec.log or (spec.kind == "curves" and wide(shown, y))
         for facet in facets:
             chosen = [run for run in shown if not spec.facet or run.setting(spec.facet) == facet]
             title = f"{text.metric(spec.facet)}: {text.value(facet)}" if spec.facet else ""
             has_curve = any(not run.diverged for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
                 panels.append(Panel(chosen, y, spec.x, title, log=log, data=data))
-                if log:  # beside the log axis that the diverged runs need: the others alone
+                if (
+                    log and not spec.log
+                ):  # beside the log axis that the diverged runs need: the others alone
                     kept = [run for run in chosen if not run.diverged]
                     panels.append(Panel(kept, y, spec.x, "completed runs", data=data))
     if panels and spec.paper:

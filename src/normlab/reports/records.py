@@ -66,7 +66,8 @@ class RunRecord:
     def measure(self, metric: str) -> float | None:
         """Returns the result of a completed run, None for any other: no loss, no BLEU of 0.
 
-        "test/SET/bleu" and "best_dev" stand in the summary; else it is the last record of a metric.
+        "test/SET/bleu" and "best_dev" stand in the summary; else it is the last record of a metric,
+        with "@100" at its end that of step 100.
         """
         if self.summary["status"] != "completed":
             return None
@@ -75,7 +76,10 @@ class RunRecord:
         if metric.startswith("test/") and metric.count("/") == 2:
             _, test_set, kind = metric.split("/")
             return self.summary.get("test", {}).get(test_set, {}).get(kind)
-        values = self.curve(metric)[1]
+        metric, _, step = metric.partition("@")
+        steps, values = self.curve(metric)
+        if step:
+            values = [y for x, y in zip(steps, values, strict=True) if x == int(step)]
         return values[-1] if values else None
 
     def curve(self, metric: str, against: str = "step") -> tuple[list[float], list[float]]:

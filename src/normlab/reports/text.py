@@ -8,6 +8,7 @@ from typing import Any
 METRICS = {
     "train/loss": "training loss (nats per token, smoothed)",
     "train/nll": "training NLL (nats per token)",
+    "train/grad_norm": "gradient norm before clipping",
     "dev/nll": "dev NLL (nats per token)",
     "dev/loss": "dev loss (nats per token, smoothed)",
     "dev/bleu": "dev SacreBLEU, greedy",
@@ -21,16 +22,32 @@ METRICS = {
     "model.d_hidden": "width of the hidden layers",
     "step": "training step",
 }
+HIDDEN = {  # means over all norms of a Transformer
+    "hidden/all/cos_before": "absolute cosine of what enters a norm to (1, ..., 1)",
+    "hidden/all/length_before": "length of what enters a norm",
+    "hidden/all/rotation": "rotation by a norm (degrees)",
+}
+MATRIX = {
+    "weight_norm": "norm",
+    "grad_norm": "gradient norm",
+    "effective_lr": "relative step",
+}
 LOWER_IS_BETTER = ("nll", "loss", "error", "rank")
 
 
 def metric(key: str) -> str:
     """Returns the name of a metric or config key in words; the key itself when it has none."""
+    if "@" in key:
+        key, _, step = key.partition("@")
+        return f"{metric(key)} at step {step}"
     if key.startswith("test/") and key.count("/") == 2:
         _, test_set, kind = key.split("/")
         return f"{test_set}: test {'SacreBLEU' if kind == 'bleu' else kind}"
+    if key.startswith("matrix/"):
+        name, _, what = key.removeprefix("matrix/").rpartition("/")
+        return f"{MATRIX[what]} of {name.removesuffix('.weight').replace('.', ' ')}"
     if key.startswith("hidden/"):
-        return key.rpartition("/")[2]
+        return HIDDEN.get(key, key.rpartition("/")[2])
     return METRICS.get(key, key)
 
 

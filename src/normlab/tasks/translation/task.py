@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from normlab.analysis.hidden import check, hidden_statistics
+from normlab.analysis import geometry, hidden
 from normlab.files import write_text
 from normlab.models.seq2seq import Seq2Seq
 from normlab.tasks.task import Metric, Sample, Task, mean_losses
@@ -37,7 +37,8 @@ class Translation(Task):
 
     vocab_size, max_length, cache_dir: see encoding.py. batch_tokens: padded tokens of the longer
     side in a batch; pool: sentences shuffled together (batching.py). label_smoothing: share of the
-    target probability spread over the vocabulary. hidden_stats: dev evaluations measure Table 5.
+    target probability spread over the vocabulary. hidden_stats: dev evaluations measure
+    hidden vectors, of RNNSearch as in Table 5, of a Transformer as analysis/geometry.py does.
     eval_beam, beam, length_penalty: of dev evaluations, of the test, of both (search.py).
     """
 
@@ -78,8 +79,8 @@ class Translation(Task):
 
     def objective(self, model: Seq2Seq) -> TranslationObjective:
         """Returns the cross entropy of `model`, a Seq2Seq."""
-        if self.hidden_stats:
-            check(model)
+        if self.hidden_stats and not hidden.measurable(model):
+            geometry.check(model)
         return TranslationObjective(model, self.label_smoothing)
 
     def batches(
@@ -119,8 +120,10 @@ class Translation(Task):
         return list(map(Sample, dev.src, dev.tgt, made))
 
     def hidden_statistics(self, model: Seq2Seq, device: torch.device) -> dict[str, float]:
-        """Returns Table 5's statistics on the dev set, keys as in metrics.jsonl."""
-        return hidden_statistics(model, self.dev_batches(), device)
+        """Returns Table 5's statistics or the geometry on the dev set, keys as in metrics.jsonl."""
+        if hidden.measurable(model):
+            return hidden.hidden_statistics(model, self.dev_batches(), device)
+        return geometry.metrics(geometry.geometry(model, self.dev_batches(), device))
 
     @property
     def test_sets(self) -> list[str]:

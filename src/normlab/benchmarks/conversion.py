@@ -1,0 +1,113 @@
+"""What converting a pre-norm LayerNorm network to RMSNorm or CRMSNorm saves: steps and decoding.
+
+Jiang et al. 2023 (arXiv 2305.14858) report 1 to 10 % on GPUs. Each network stands beside its own
+kind of implementation, so that a difference is the norm's and not the kernel's.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normlab.analysis.conversion import KINDS
+from normlab.benchmarks.decoding import first_test_sources
+from normlab.benchmarks.steps import Variant, step_times, workload
+from normlab.benchmarks.timing import CONTROL, interleave
+from normlab.errors import UserError
+from normlab.norms import Norm
+from normlab.runs.converted import convert_run
+from normlab.runs.loaded import load_translator
+
+BASELINE = "layernorm native"
+NOTES = [
+    "`prermsnorm` and `precrmsnorm` are the converted networks: no gain, no bias, a main branch",
+    "of mean zero, of d and d - 1 entries. `recentred` is RMSNorm that trains as LayerNorm does:",
+    "the mean of its branch is taken out in every step. `none` has no norm and says what all cost.",
+    "The softmax matrix is a parameter of its own in every row.",
+]
+
+
+def variants() -> dict[str, Variant]:
+    """Returns the networks to train, by name and implementation."""
+    rms = ["norm=rmsnorm", "norm.gain=false"]
+    found = {
+        "none": ["norm=none"],
+        "layernorm": ["norm=layernorm"],
+        "prermsnorm": [*rms, "model.main_branch=zero_mean"],
+        "precrmsnorm": ["norm=crmsnorm", "norm.gain=false", "model.main_branch=compressed"],
+        "recentred": ["norm=rmsnorm", "norm.bias=true", "model.main_branch=recentred"],
+    }
+    implementations = {"none": [], "precrmsnorm": ["composed"]}
+    every = ["composed", "native", "fused"]
+    return {
+        f"{name} {impl}".rstrip(): Variant(
+            [*overrides, "model.tie_softmax=false", *[f"norm.impl={impl}"] * bool(impl)]
+        )
+        for name, overrides in found.items()
+        for impl in implementations.get(name, every) or [""]
+    }
+
+
+def benchmark(
+    conf: Path,
+    overrides: Sequence[str],
+    run_dir: Path,
+    beams: Sequence[int],
+    blocks: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Returns the records of training steps under `overrides` and of translating with `run_dir`.
+
+    `run_dir` holds a pre-norm LayerNorm run; its first test set is translated.
+    """
+    work = workload(conf, overrides, variants(), 8, device)
+    records = [step_times(work, f"training steps, {work.precision}", blocks, device)]
+    source = first_test_sources(run_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {"layernorm": run_dir}
+        for to in KINDS:
+            runs[to] = Path(folder) / to
+            convert_run(run_dir, to, runs[to])
+        translators = {
+            f"{name} {impl}": found
+            for name, path in runs.items()
+            for impl in ("composed", "native", "fused")
+            if (found := _translator(path, impl, device)) is not None
+        }
+    for beam in beams:
+        calls: dict[str, Any] = {
+            name: partial(translate, source, beam=beam) for name, translate in translators.items()
+        }
+        calls[CONTROL] = calls[BASELINE]
+        records.append(
+            {
+                "title": f"beam {beam}, {len(source)} sentences",
+                "baseline": BASELINE,
+                "work": {"count": len(source), "of": "sentences"},
+                "times": interleave(calls, max(5, blocks // 5), device, warmup=1),
+            }
+        )
+    return {
+        "name": "conversion",
+        "title": "LayerNorm and the RMSNorm networks that it is converted to",
+        "records": records,
+        "notes": NOTES,
+    }
+
+
+def _translator(run_dir: Path, impl: str, device: torch.device) -> Any:
+    """Returns what translates with norms of implementation `impl`; None where there is none."""
+    translate = load_translator(run_dir, device=device.type)
+    for module in translate.model.modules():
+        if isinstance(module, Norm):
+            if impl not in module.implementations:
+                return None
+            module.impl = impl  # type: ignore[assignment]
+            try:
+                module.implementation(device)
+            except UserError:  # no fused kernels here
+                return None
+    return translate
