@@ -44,6 +44,7 @@ def main() -> None:
     steps = kinds.add_parser("steps", parents=[common], help="training steps")
     steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
+    steps.add_argument("--every-norm", action="store_true", help="all of conf/norm, norm.impl=auto")
     profile = kinds.add_parser(
         "profile", parents=[common], help="where a training step's time goes"
     )
@@ -104,8 +105,10 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
                 cold=not args.warm,
             )
         case "steps":
-            work = steps.workload(CONF, overrides, args.compile, args.batches, device)
+            chosen = steps.every_norm() if args.every_norm else args.compile
+            work = steps.workload(CONF, overrides, chosen, args.batches, device)
             found = steps.benchmark(work, args.model, args.blocks, device)
+            found["name"] += "_every_norm" * args.every_norm
         case "profile":
             alone = {"": steps.Variant([], one_kernel=True)}
             work = steps.workload(CONF, overrides, alone, args.batches, device)

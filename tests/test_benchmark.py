@@ -41,6 +41,18 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_every_norm_is_timed_as_it_is_chosen(benchmark, tmp_path):
+    tiny = [override for override in TINY if not override.startswith("logger")]
+    options = ("--every-norm", "--blocks", "2", "--batches", "1", f"data.cache_dir={tmp_path}/c")
+    result = benchmark("steps", *options, *tiny)
+    assert result.returncode == 0, result.stderr
+    page = (benchmark.results / "steps_transformer_tiny_fp32_every_norm.md").read_text()
+    for path in (ROOT / "conf/norm").glob("*.yaml"):
+        there = f"| {path.stem} | " in page
+        assert there == ("_target_" in path.read_text()), path.stem
+
+
+@pytest.mark.slow
 def test_a_converted_network_beside_its_source(benchmark, tmp_path, tiny_config):
     job.run(tiny_config("trainer.max_steps=4", "trainer.eval_every=4"), tmp_path / "r", [])
     tiny = [override for override in TINY if not override.startswith("logger")]

@@ -57,6 +57,15 @@ def variants(compiled: bool, recurrent: bool) -> dict[str, Variant]:
     return found
 
 
+def every_norm() -> dict[str, Variant]:
+    """Returns every norm of conf/norm as norm.impl=auto computes it, and torch's LayerNorm."""
+    found = {BASELINES[0]: Variant(["norm=layernorm", "norm.impl=native"])}
+    for name, norm in components.stock_norms().items():
+        decoder = ["norm@model.decoder_norm=layernorm"] * norm(8).over_time
+        found[name] = Variant([f"norm={name}", *decoder])
+    return found
+
+
 class Steps:
     """A model and its optimiser; each call trains one step on the next of `batches`."""
 
