@@ -15,6 +15,8 @@ import argparse
 import json
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,14 @@ def main() -> None:
     common.add_argument("--compile", action="store_true", help="compiled variants too (slow start)")
     common.add_argument("--name", help="of the files; by default from the kind of benchmark")
     common.add_argument("--results", type=Path, default=Path("results"))
+    repeated = argparse.ArgumentParser(add_help=False, parents=[common])
+    repeated.add_argument("--starts", type=int, default=1, help="processes, one after another")
     kinds = parser.add_subparsers(dest="kind", required=True)
-    norms = kinds.add_parser("norms", parents=[common], help="the norms by themselves")
+    norms = kinds.add_parser("norms", parents=[repeated], help="the norms by themselves")
     norms.add_argument("--shapes", nargs="+", help="ROWSxWIDTH ...")
     norms.add_argument("--dtypes", nargs="+", default=["float32"], help="float32, bfloat16, ...")
     norms.add_argument("--warm", action="store_true", help="call each once more just before")
-    steps = kinds.add_parser("steps", parents=[common], help="training steps")
+    steps = kinds.add_parser("steps", parents=[repeated], help="training steps")
     steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
     steps.add_argument("--every-norm", action="store_true", help="all of conf/norm, norm.impl=auto")
@@ -54,12 +58,12 @@ def main() -> None:
     scaling.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     scaling.add_argument("--processes", nargs="+", type=int, default=[1, 2])
     scaling.add_argument("--starts", type=int, default=5, help="of each number of processes")
-    decode = kinds.add_parser("decode", parents=[common], help="translation of a test set")
+    decode = kinds.add_parser("decode", parents=[repeated], help="translation of a test set")
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
     decode.add_argument("--sentences", type=int, default=1000)
     conversion = kinds.add_parser(
-        "conversion", parents=[common], help="LayerNorm and what it is converted to"
+        "conversion", parents=[repeated], help="LayerNorm and what it is converted to"
     )
     conversion.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
     conversion.add_argument("--beams", nargs="+", type=int, default=[1, 5])
@@ -71,7 +75,7 @@ def main() -> None:
     if overrides and args.kind in ("norms", "decode"):
         parser.error(f"unknown argument {overrides[0]}")
     try:
-        result = measure(args, overrides)
+        result = in_processes(args, overrides)
         RAW.mkdir(parents=True, exist_ok=True)
         name = args.name or result.pop("name")
         result.pop("name", None)
@@ -80,6 +84,16 @@ def main() -> None:
         sys.exit(str(error))
     write_pages(RAW, args.results)
     print((args.results / "benchmarks" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def in_processes(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
+    """Returns what the benchmark finds in --starts processes of its own, or here when in one."""
+    if args.kind == "scaling" or getattr(args, "starts", 1) == 1:
+        return measure(args, overrides)
+    from normlab.benchmarks.timing import merge
+
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        return merge([pool.submit(measure, args, overrides).result() for _ in range(args.starts)])
 
 
 def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:

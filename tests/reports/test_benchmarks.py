@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from normlab.reports.benchmarks import CONTROL, page, ratio, write_pages
+from normlab.benchmarks.timing import merge
+from normlab.reports.benchmarks import CONTROL, page, ratio, saved, write_pages
 
 
 def times(noise, n=200):
@@ -28,8 +29,40 @@ def benchmark(noise):
 
 
 def test_the_interval_holds_the_true_ratio_despite_drift():
-    found = ratio(times(0.02), "rmsnorm fused", "layernorm native")
+    found = ratio({"times": times(0.02)}, "rmsnorm fused", "layernorm native")
     assert found.low < 0.7 < found.high and found.high - found.low < 0.02
+
+
+def test_what_differs_between_processes_widens_the_interval():
+    """Five processes each of which has a ratio of its own, exact within: only they are sampled."""
+    own, blocks = [0.90, 0.95, 1.00, 1.05, 1.10], 40
+    record = {
+        "times": {"a": [x for x in own for _ in range(blocks)], "b": [1.0] * 5 * blocks},
+        "processes": 5,
+    }
+    found = ratio(record, "a", "b")
+    assert found.median == 1.0 and found.low == pytest.approx(0.9) and found.high == 1.1
+    as_one = ratio({**record, "processes": 1}, "a", "b")
+    assert as_one.high - as_one.low < found.high - found.low
+
+
+def test_what_is_saved_is_a_share_of_the_norms_own_cost():
+    own = np.random.default_rng(2).normal(1, 0.001, 60)
+    times = {"none": 1.0 * own, "layernorm composed": 1.5 * own, "rmsnorm composed": 1.4 * own}
+    found = saved({"times": times}, "rmsnorm composed", "layernorm composed", "none")
+    assert found.median == pytest.approx(0.2) and found.low <= found.median <= found.high
+    times["none"] = 1.5 * own
+    assert saved({"times": times}, "rmsnorm composed", "layernorm composed", "none") is None
+
+
+def test_processes_are_merged_block_after_block():
+    first, second = benchmark(0.01), benchmark(0.01)
+    second["records"][0]["times"] = {v: [9.0] * 200 for v in second["records"][0]["times"]}
+    (record,) = merge([first, second])["records"]
+    assert record["processes"] == 2 and record["times"][CONTROL][200:] == [9.0] * 200
+    assert len(record["times"][CONTROL]) == 400
+    shown = page(first)
+    assert "(2 processes of 200 blocks)" in shown and "over processes and their blocks" in shown
 
 
 @pytest.mark.parametrize(("noise", "warned"), [(0.01, False), (0.5, True)])

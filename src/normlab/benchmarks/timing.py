@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,17 @@ def _time(call: Callable[[], Any], device: torch.device, watch: Callable[[], flo
     started = watch()
     call()
     return watch() - started
+
+
+def merge(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns one benchmark of several that measured the same: the blocks of each, in order."""
+    whole = found[0]
+    for number, record in enumerate(whole["records"]):
+        for other in found[1:]:
+            for variant, seconds in other["records"][number]["times"].items():
+                record["times"][variant] += seconds
+        record["processes"] = len(found)
+    return whole
 
 
 def keep_memory() -> None:

@@ -1,6 +1,7 @@
 """Benchmark records to tables: medians, and ratios with bootstrap 95 % intervals."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ INTERLEAVED = (
     "All variants in one process, once a block in random order, warm-up left out; ratios are",
     "taken within a block, their interval is a bootstrap over blocks (95 %).",
 )
+IN_PROCESSES = (
+    "All variants in each process, once a block in random order, warm-up left out; ratios are",
+    "taken within a block, their interval is a bootstrap over processes and their blocks (95 %).",
+)
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,52 @@ class Ratio:
     def __str__(self) -> str:
         return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def percent(self) -> str:
+        """Returns the same in percent."""
+        return f"{100 * self.median:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]"
 
-def ratio(times: dict[str, list[float]], variant: str, baseline: str) -> Ratio:
-    """Returns variant : baseline with its bootstrap 95 % interval over blocks."""
-    values = np.array(times[variant]) / np.array(times[baseline])
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(np.median(values[draws], axis=1), (0.025, 0.975))
-    return Ratio(float(np.median(values)), float(low), float(high))
+
+def ratio(record: Mapping[str, Any], variant: str, baseline: str) -> Ratio:
+    """Returns variant : baseline with its bootstrap 95 % interval over processes and blocks."""
+    return _estimate(*_medians(record, variant, baseline))
+
+
+def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) -> Ratio | None:
+    """Returns the share of LayerNorm's own cost, over no norm, that `variant` saves.
+
+    None where LayerNorm's cost cannot be told from nothing.
+    """
+    other, others = _medians(record, variant, layernorm)
+    bare, bares = _medians(record, none, layernorm)
+    if _estimate(bare, bares).high >= 1:
+        return None
+    return _estimate((1 - other) / (1 - bare), (1 - others) / (1 - bares))
+
+
+def _medians(
+    record: Mapping[str, Any], variant: str, baseline: str
+) -> tuple[float, np.ndarray[Any, Any]]:
+    """Returns the median ratio and those of RESAMPLES resampled benchmarks, (RESAMPLES,).
+
+    A record of several processes is resampled in two stages, processes and blocks within each:
+    what differs from one process to the next (where memory lies) is no smaller for more blocks.
+    All ratios of a record are resampled alike.
+    """
+    times, processes = record["times"], record.get("processes", 1)
+    values = (np.array(times[variant]) / np.array(times[baseline])).reshape(processes, -1)
+    random, blocks = np.random.default_rng(0), values.shape[1]
+    if processes == 1:
+        draws = values[0, random.integers(blocks, size=(RESAMPLES, blocks))]
+    else:
+        chosen = random.integers(processes, size=(RESAMPLES, processes, 1))
+        within = random.integers(blocks, size=(RESAMPLES, processes, blocks))
+        draws = values[chosen, within].reshape(RESAMPLES, -1)
+    return float(np.median(values)), np.median(draws, axis=1)
+
+
+def _estimate(median: float, draws: np.ndarray[Any, Any]) -> Ratio:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Ratio(median, float(low), float(high))
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
@@ -49,7 +93,7 @@ def page(benchmark: dict[str, Any]) -> str:
     lines += [
         f"{environment['device']}, torch {environment['torch']}, "
         f"commit {benchmark['commit'][:10]}.",
-        *(benchmark.get("method") or (INTERLEAVED if benchmark["records"] else ())),
+        *(benchmark.get("method") or _method(benchmark["records"])),
         *benchmark["notes"],
         "",
     ]
@@ -58,12 +102,20 @@ def page(benchmark: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _method(records: list[dict[str, Any]]) -> tuple[str, ...]:
+    if not records:
+        return ()
+    return IN_PROCESSES if records[0].get("processes", 1) > 1 else INTERLEAVED
+
+
 def _table(record: dict[str, Any], kind: str) -> list[str]:
     times, baseline = record["times"], record["baseline"]
     median = {name: float(np.median(values)) for name, values in times.items()}
-    heading = f"## {record['title']} ({len(times[baseline])} blocks)"
+    processes = record.get("processes", 1)
+    blocks = f"{len(times[baseline]) // processes} blocks"
+    heading = f"## {record['title']} ({f'{processes} processes of ' * (processes > 1)}{blocks})"
     if CONTROL in times:
-        control = ratio(times, CONTROL, baseline)
+        control = ratio(record, CONTROL, baseline)
         heading += f"; A/A {control}"
         if max(1 - control.low, control.high - 1) > LIMIT[kind]:
             heading += f": wider than ±{100 * LIMIT[kind]:g} %, small differences mean nothing"
@@ -74,24 +126,29 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if items is not None:
         item = record.get("item", "target tokens")
         head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
+        head += ["of LayerNorm's cost saved"]
     if "paper" in record:
-        head += ["paper: s per 1k steps", "paper: ratio to layernorm"]
+        head += ["paper: s per 1k steps", "paper: ratio to layernorm", "paper: saved"]
     if "work" in record:
         head += [f"{record['work']['of']}/s"]
     if "bytes" in record:
         head += ["of the copy's bandwidth"]
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
-        row = [name, f"{unit * median[name]:.1f}", str(ratio(times, name, baseline))]
+        row = [name, f"{unit * median[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
-            kinds = (kind for kind in ("fused step", "compiled") if name.endswith(kind))
-            bare = f"none {next(kinds, '')}".rstrip()
-            share = 1 - ratio(times, bare, name).median if bare in times else None
+            kind = name.partition(" ")[2]
+            alike = kind if kind in ("fused step", "compiled") else ""
+            bare, layernorm = f"none {alike}".rstrip(), f"layernorm {kind}"
+            share = 1 - ratio(record, bare, name).median if bare in times else None
             row += [f"{1000 * median[name]:.0f}", f"{items / median[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
+            compared = layernorm in times and bare in times and name not in (bare, layernorm)
+            gain = saved(record, name, layernorm, bare) if compared else None
+            row += ["-" if gain is None else gain.percent()]
         if "paper" in record:
             paper = record["paper"].get(name.split()[0])
-            row += ["-", "-"] if paper is None else _paper(paper, record["paper"]["layernorm"])
+            row += ["-"] * 3 if paper is None else _paper(paper, record["paper"])
         if "work" in record:
             row.append(f"{record['work']['count'] / median[name]:,.0f}")
         if "bytes" in record:
@@ -102,8 +159,11 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     return lines
 
 
-def _paper(seconds: float, layernorm: float) -> list[str]:
-    return [f"{seconds:g}", f"{seconds / layernorm:.3f}"]
+def _paper(seconds: float, of: Mapping[str, float]) -> list[str]:
+    layernorm = of["layernorm"]
+    saved = 100 * (layernorm - seconds) / (layernorm - of["none"]) if "none" in of else None
+    between = saved is not None and seconds not in (layernorm, of["none"])
+    return [f"{seconds:g}", f"{seconds / layernorm:.3f}", f"{saved:.0f} %" if between else "-"]
 
 
 def write_pages(raw: Path, results: Path) -> list[Path]:

@@ -98,7 +98,7 @@ def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
     speed = measured(claim, results / "benchmarks")
     if speed is None:
         return Claim(experiment.item, claim.text, verdict.verdict)
-    band = (min(1.0, speed.control.low), max(1.0, speed.control.high))
+    band = (1 - claim.bound, 1 + claim.bound)
     words = f"time of {claim.a} : {claim.b}"
     median, low, high = speed.ratio.median, speed.ratio.low, speed.ratio.high
     return Claim(

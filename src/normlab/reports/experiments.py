@@ -29,6 +29,7 @@ class SpeedClaim:
     benchmark: str = ""
     a: str = ""  # variant that should take less time ...
     b: str = ""  # ... than this one
+    bound: float = 0.02  # ratios that lie as near to 1 are equal
 
 
 @dataclass(frozen=True)

@@ -7,46 +7,60 @@ from normlab.reports.benchmarks import CONTROL, Ratio, ratio, read_benchmark
 from normlab.reports.experiments import SpeedClaim
 from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict
 
+MIN_PROCESSES = 5  # of a verdict: one process says 0.976 [0.965, 0.986], the next 1.006
+TOO_FEW_PROCESSES = "too few processes"
+
 
 class Speed(NamedTuple):
     """What a benchmark says of a claim about time."""
 
     ratio: Ratio  # of a's time to b's
     control: Ratio  # of two equal variants
+    processes: int
     device: str
 
 
 def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     """Returns the ratio that `claim` is about; None without a benchmark, or without its variants.
 
-    Its bootstrap 95 % interval is over blocks.
+    Its bootstrap 95 % interval is over processes and blocks.
     """
     path = benchmarks / f"{claim.benchmark}.json"
     if not claim.benchmark or not path.exists():
         return None
     stored = read_benchmark(path)
     (record,) = stored["records"]
-    times = record["times"]
-    if not {claim.a, claim.b} <= times.keys():
+    if not {claim.a, claim.b} <= record["times"].keys():
         return None
-    control = ratio(times, CONTROL, record["baseline"])
-    return Speed(ratio(times, claim.a, claim.b), control, stored["environment"]["device"])
+    control = ratio(record, CONTROL, record["baseline"])
+    found, processes = ratio(record, claim.a, claim.b), record.get("processes", 1)
+    return Speed(found, control, processes, stored["environment"]["device"])
 
 
 def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     """Returns the verdict on "variant a takes less time than b" by the benchmark it names.
 
-    The ratio of their times has to lie below 1, and outside what the A/A control shows two equal
-    variants to differ by.
+    The interval of the ratio must lie on one side of the claim's band of equal times, 1 ± bound, to
+    show that a takes less time or more; within the band the two are shown to be equal, which
+    contradicts the claim too. Two equal variants (the A/A control) must themselves be found equal,
+    and there must be MIN_PROCESSES.
     """
     speed = measured(claim, benchmarks)
     if speed is None:
         return Verdict(claim.text, NOT_RUN)
     found, control = speed.ratio, speed.control
+    low, high = 1 - claim.bound, 1 + claim.bound
     evidence = f"{claim.a} : {claim.b} {found}, A/A {control}; {speed.device}"
+    if speed.processes < MIN_PROCESSES:
+        return Verdict(claim.text, TOO_FEW_PROCESSES, evidence)
     name = UNDECIDED
-    if found.high < min(1, control.low):
+    if control.low < low or control.high > high:
+        evidence += f"; two equal variants differ by more than {100 * claim.bound:g} %"
+    elif found.high < low:
         name = REPRODUCED
-    elif found.low > max(1, control.high):
+    elif found.low > high:
         name = CONTRADICTED
+    elif low <= found.low and found.high <= high:
+        name = CONTRADICTED
+        evidence += f"; equal within {100 * claim.bound:g} %"
     return Verdict(claim.text, name, evidence)

@@ -89,7 +89,7 @@ def _charts(benchmarks: Path) -> list[tuple[str, str, list[Bar]]]:
         for variant, times in record["times"].items():
             norm = variant.partition(" ")[0]
             if norm in COMPARED and variant != CONTROL:
-                share = ratio(record["times"], variant, record["baseline"]).median
+                share = ratio(record, variant, record["baseline"]).median
                 bars.append(Bar(variant, norm, share, 1000 * median(times)))
         charts.append((stored["title"], stored["environment"]["device"], bars))
     return charts
