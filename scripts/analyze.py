@@ -79,7 +79,7 @@ def signal(args: argparse.Namespace) -> None:
     norms = [*stock_norms(), "layernorm, embeddings re-centred"]
     means, seeds = [0.0, 0.02, 0.05, 0.1, 0.2], [1, 2, 3]
     records = analysis.measure(build, norms, ["post", "pre"], means, seeds)
-    page = SIGNAL + analysis.table(records, ["token", "apart"]) + "\n"
+    page = analysis.HEAD + analysis.table(records, ["token", "apart"]) + "\n"
     earlier = args.results / "centre/multi30k/earlier/runs.csv"
     if earlier.exists():
         with open(earlier, encoding="utf-8", newline="") as file:
@@ -92,7 +92,7 @@ def signal(args: argparse.Namespace) -> None:
                 )
                 for row in csv.DictReader(file)
             ]
-        page += PREDICTION + analysis.prediction(records, runs) + "\n"
+        page += analysis.PREDICTION + analysis.prediction(records, runs) + "\n"
     write_text(args.results / "signal" / "table.md", page)
     write_json(args.results / "signal" / "table.json", {"records": records})
     print(page)
@@ -117,7 +117,13 @@ def numerics(args: argparse.Namespace) -> None:
     records = analysis.measure(variants)
     tables = [f"## {name}\n\n{analysis.table(records, name)}\n" for name in analysis.DTYPES]
     offsets = _real_offsets()
-    page = NUMERICS.format(torch=torch.__version__) + "\n".join(tables) + REAL + offsets + "\n"
+    page = (
+        analysis.HEAD.format(torch=torch.__version__)
+        + "\n".join(tables)
+        + analysis.REAL
+        + offsets
+        + "\n"
+    )
     write_text(args.results / "numerics" / "README.md", page)
     write_json(args.results / "numerics" / "errors.json", {"records": records})
     print(page)
@@ -218,49 +224,6 @@ def conversion(args: argparse.Namespace) -> None:
     print(page)
 
 
-SIGNAL = """\
-# What is left of a token at initialisation
-
-Written by `python scripts/analyze.py signal`; [why](README.md). The tiny Transformer's encoder,
-untrained, on 64 random sentences of 12 subwords; means over three seeds. `token`: the root mean
-square of what differs between sentences at one position, over that of the whole output; `apart`:
-of that, what lies outside the uniform vector (1, ..., 1). `table.json` has the part along it too.
-
-"""
-PREDICTION = """
-## Does it predict which runs learn?
-
-The earlier, exploratory runs of the [centre sweep](../centre/multi30k/table.md), two seeds of 500
-steps each on Multi30k, beside `apart` of their start, the largest first:
-
-"""
-NUMERICS = """\
-# Digits: norms whose inputs' mean is large against their spread
-
-Written by `python scripts/analyze.py numerics` (torch {torch}, CPU). Inputs offset + N(0, 1),
-rounded to the dtype; each column is an offset. A cell is the root mean square error against float64
-on the same inputs, relative to the output / to the output's spread within a row. "-": overflow, or
-nothing left to compare with.
-
-What the tables say. In fp32 LayerNorm loses a digit for every factor of ten in offset, in all three
-implementations alike: it subtracts two numbers of that size. RMSNorm keeps seven digits of its
-output at any offset, but of the little in it that differs from entry to entry it loses as many: the
-second number is the same for both. So LayerNorm's loss is no reason to prefer RMSNorm; the digits
-went when the inputs were rounded. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two
-digits for every factor of ten and is wrong from about 10^4 on, where two passes still have three
-digits; in bf16 and fp16 it is wrong first, since statistics are fp32 there too. torch's fp16
-LayerNorm is wrong at 10^4 where ours is not.
-
-"""
-REAL = """
-## Does a real network come near?
-
-Not near 10^4: the largest |mean| / spread of what enters any norm of the tiny Transformer before
-training, by the centre of its weights (a mean over positions for each norm). In fp32 that costs two
-digits of seven, in a one-pass variance four. `python scripts/analyze.py geometry RUN_DIR` gives it
-for a trained run.
-
-"""
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "invariance": invariance,
     "gradients": gradients,

@@ -2,6 +2,7 @@
 
     scripts/benchmark.py norms
     scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
+    scripts/benchmark.py widths data.batch_tokens=512
     scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
     scripts/benchmark.py scaling --model transformer_tiny --processes 1 2
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
@@ -58,6 +59,8 @@ def main() -> None:
     scaling.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     scaling.add_argument("--processes", nargs="+", type=int, default=[1, 2])
     scaling.add_argument("--starts", type=int, default=5, help="of each number of processes")
+    widths = kinds.add_parser("widths", parents=[repeated], help="training steps by width")
+    widths.add_argument("--widths", nargs="+", type=int, help="d_model; default: 128 to 1,024")
     decode = kinds.add_parser("decode", parents=[repeated], help="translation of a test set")
     decode.add_argument("run_dirs", nargs="+", help="finished runs, compared with each other")
     decode.add_argument("--beams", nargs="+", type=int, default=[1, 5])
@@ -100,7 +103,16 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     """Returns what the chosen benchmark found, with where and how it was measured."""
     import torch
 
-    from normlab.benchmarks import conversion, decoding, joeynmt, norms, profiling, scaling, steps
+    from normlab.benchmarks import (
+        conversion,
+        decoding,
+        joeynmt,
+        norms,
+        profiling,
+        scaling,
+        steps,
+        widths,
+    )
     from normlab.benchmarks.timing import environment
     from normlab.runs.environment import code_version, device_of, set_threads
 
@@ -123,6 +135,10 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
             work = steps.workload(CONF, overrides, chosen, args.batches, device)
             found = steps.benchmark(work, args.model, args.blocks, device)
             found["name"] += "_every_norm" * args.every_norm
+        case "widths":
+            found = widths.benchmark(
+                CONF, overrides, args.widths or widths.WIDTHS, args.blocks, device
+            )
         case "profile":
             alone = {"": steps.Variant([], one_kernel=True)}
             work = steps.workload(CONF, overrides, alone, args.batches, device)

@@ -41,6 +41,20 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_widths_in_two_processes(benchmark, tmp_path):
+    tiny = [o for o in TINY if not o.startswith(("logger", "model.d_", "model.heads"))]
+    options = ("--widths", "32", "64", "--starts", "2", "--blocks", "2")
+    result = benchmark("widths", *options, f"data.cache_dir={tmp_path}/c", *tiny)
+    assert result.returncode == 0, result.stderr
+    page = (benchmark.results / "widths.md").read_text()
+    assert page.count("(2 processes of 2 blocks)") == 2 and "## d_model 64, fp32" in page
+    stored = json.loads((benchmark.results / "widths.json").read_text())
+    assert [record["d_model"] for record in stored["records"]] == [32, 64]
+    assert all(len(t) == 4 for t in stored["records"][1]["times"].values())
+    assert (benchmark.results / "widths.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
 def test_every_norm_is_timed_as_it_is_chosen(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     options = ("--every-norm", "--blocks", "2", "--batches", "1", f"data.cache_dir={tmp_path}/c")

@@ -1,11 +1,13 @@
 """Interleaved timing: every variant once a block, warm-up left out, honest intervals."""
 
+import pytest
 import torch
 
-from normlab.benchmarks.norms import norm_times
+from normlab.benchmarks.norms import norm_times, peak_memory
 from normlab.benchmarks.timing import CONTROL, interleave
 
 CPU = torch.device("cpu")
+QUICK = {"blocks": 2, "compiled": False, "cold": False}
 
 
 def test_every_variant_is_timed_once_a_block_in_changing_order():
@@ -32,10 +34,24 @@ def test_every_variant_is_timed_once_a_block_in_changing_order():
 
 
 def test_norms_are_timed_in_every_implementation_and_pass():
-    records = norm_times(8, 16, torch.float32, CPU, blocks=2, compiled=False, cold=False)
+    records = norm_times(8, 16, torch.float32, CPU, **QUICK)
     assert [r["title"].split(",")[0] for r in records] == ["forward", "backward", "both"]
     for record in records:
         names = set(record["times"])
         assert {"layernorm native", "rmsnorm composed", "rmsnorm native", CONTROL, "copy"} <= names
         assert all(len(t) == 2 and min(t) > 0 for t in record["times"].values())
     assert [r["bytes"] / r["copy_bytes"] for r in records] == [1, 1.5, 2.5]
+
+
+def test_the_peak_counts_what_is_held_at_once():
+    def call():
+        a = torch.empty(1000)  # 4,000 bytes
+        b = torch.empty(1000)
+        del a
+        return b, torch.empty(500)
+
+    assert peak_memory(call, CPU) == pytest.approx(8000, abs=300)
+    (record,) = (r for r in norm_times(256, 64, torch.float32, CPU, **QUICK) if "peak" in r)
+    in_tensors = {name: peak / (256 * 64 * 4) for name, peak in record["peak"].items()}
+    assert 1.9 < in_tensors["layernorm native"] < 2.5  # y and dx
+    assert in_tensors["layernorm composed"] > in_tensors["rmsnorm composed"] > 3

@@ -96,3 +96,33 @@ def table(records: Iterable[Mapping[str, Any]], dtype: str) -> str:
 
 def _digits(value: float | None) -> str:
     return "-" if value is None else f"{value:.0e}"
+
+
+# Of the page that scripts/analyze.py writes.
+HEAD = """\
+# Digits: norms whose inputs' mean is large against their spread
+
+Written by `python scripts/analyze.py numerics` (torch {torch}, CPU). Inputs offset + N(0, 1),
+rounded to the dtype; each column is an offset. A cell is the root mean square error against float64
+on the same inputs, relative to the output / to the output's spread within a row. "-": overflow, or
+nothing left to compare with.
+
+What the tables say. In fp32 LayerNorm loses a digit for every factor of ten in offset, in all three
+implementations alike: it subtracts two numbers of that size. RMSNorm keeps seven digits of its
+output at any offset, but of the little in it that differs from entry to entry it loses as many: the
+second number is the same for both. So LayerNorm's loss is no reason to prefer RMSNorm; the digits
+went when the inputs were rounded. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two
+digits for every factor of ten and is wrong from about 10^4 on, where two passes still have three
+digits; in bf16 and fp16 it is wrong first, since statistics are fp32 there too. torch's fp16
+LayerNorm is wrong at 10^4 where ours is not.
+
+"""
+REAL = """
+## Does a real network come near?
+
+Not near 10^4: the largest |mean| / spread of what enters any norm of the tiny Transformer before
+training, by the centre of its weights (a mean over positions for each norm). In fp32 that costs two
+digits of seven, in a one-pass variance four. `python scripts/analyze.py geometry RUN_DIR` gives it
+for a trained run.
+
+"""

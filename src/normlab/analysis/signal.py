@@ -126,3 +126,22 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
         return torch.tensor(below, dtype=torch.float64)
 
     return torch.corrcoef(torch.stack((ranks(x), ranks(y))))[0, 1].item()
+
+
+# Of the page that scripts/analyze.py writes.
+HEAD = """\
+# What is left of a token at initialisation
+
+Written by `python scripts/analyze.py signal`; [why](README.md). The tiny Transformer's encoder,
+untrained, on 64 random sentences of 12 subwords; means over three seeds. `token`: the root mean
+square of what differs between sentences at one position, over that of the whole output; `apart`:
+of that, what lies outside the uniform vector (1, ..., 1). `table.json` has the part along it too.
+
+"""
+PREDICTION = """
+## Does it predict which runs learn?
+
+The earlier, exploratory runs of the [centre sweep](../centre/multi30k/table.md), two seeds of 500
+steps each on Multi30k, beside `apart` of their start, the largest first:
+
+"""

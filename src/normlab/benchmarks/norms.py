@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave, keep_memory
 from normlab.errors import UserError
@@ -46,7 +47,8 @@ def benchmark(
     notes = [
         f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
         "`native` is torch's own operator: F.layer_norm, F.rms_norm. Bandwidth counts each tensor",
-        "of [rows, width] once: x and y forward, x, dy and dx backward.",
+        "of [rows, width] once: x and y forward, x, dy and dx backward. Memory is the most that",
+        "forward and backward hold at once beyond x and dy, in tensors of that size.",
     ]
     return {
         "name": "norms" if cold else "norms_warm",
@@ -95,7 +97,30 @@ def norm_times(
                 "times": interleave(variants, blocks, device, before=before),
             }
         )
+    records[-1]["peak"] = {  # of `both`, the last: nothing is kept from before
+        name: peak_memory(_pass("both", layer, x, dy), device) for name, layer in layers.items()
+    }
     return records
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
+    """Returns the most bytes of tensors that `call` holds at once beyond those there before it."""
+    call()  # what is allocated once and stays
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    held = peak = 0
+    for event in profiler.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            held += event.nbytes()  # below 0 when freed
+            peak = max(peak, held)
+    return peak
 
 
 def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Callable]:

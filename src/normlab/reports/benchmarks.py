@@ -1,7 +1,7 @@
 """Benchmark records to tables: medians, and ratios with bootstrap 95 % intervals."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,8 @@ def page(benchmark: dict[str, Any]) -> str:
         *benchmark["notes"],
         "",
     ]
+    if any("d_model" in record for record in benchmark["records"]):
+        lines += ["![by width](widths.png)", ""]
     for record in benchmark["records"]:
         lines += [*_table(record, "cpu" if environment["device"].startswith("cpu") else "gpu"), ""]
     return "\n".join(lines)
@@ -133,6 +135,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += [f"{record['work']['of']}/s"]
     if "bytes" in record:
         head += ["of the copy's bandwidth"]
+    if "peak" in record:
+        head += ["peak memory, in tensors"]
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
         row = [name, f"{unit * median[name]:.1f}", str(ratio(record, name, baseline))]
@@ -155,6 +159,9 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
             bandwidth = record["copy_bytes"] / median["copy"]
             moved = record["copy_bytes"] if name == "copy" else record["bytes"]
             row.append(f"{moved / median[name] / bandwidth:.2f}")
+        if "peak" in record:
+            peak = record["peak"].get(name)
+            row.append("-" if peak is None else f"{2 * peak / record['copy_bytes']:.1f}")
         lines.append("| " + " | ".join(row) + " |")
     return lines
 
@@ -175,5 +182,46 @@ def write_pages(raw: Path, results: Path) -> list[Path]:
         text = path.read_text(encoding="utf-8")
         (folder / path.name).write_text(text, encoding="utf-8")
         written.append(folder / f"{path.stem}.md")
-        written[-1].write_text(page(json.loads(text)), encoding="utf-8")
+        benchmark = json.loads(text)
+        written[-1].write_text(page(benchmark), encoding="utf-8")
+        if by_width := [each for each in benchmark["records"] if "d_model" in each]:
+            draw_widths(by_width, folder / "widths.png")
     return written
+
+
+def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draws the norm's share of a step and RMSNorm's time over LayerNorm's against the width.
+
+    Does nothing without matplotlib: the numbers stand in the page.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    widths = [record["d_model"] for record in records]
+    figure = Figure(figsize=(9, 3.2))
+    share, quotient = figure.subplots(1, 2)
+    for kind, colour in (("composed", "#D55E00"), ("native", "#009E73"), ("fused", "#0072B2")):
+        layernorm, rmsnorm = f"layernorm {kind}", f"rmsnorm {kind}"
+        if not all({layernorm, rmsnorm} <= record["times"].keys() for record in records):
+            continue
+        for axes, a, b in ((share, "none", layernorm), (quotient, rmsnorm, layernorm)):
+            found = [ratio(record, a, b) for record in records]
+            middle, low, high = (
+                [100 * (1 - value) if axes is share else value for value in values]
+                for values in zip(*((r.median, r.low, r.high) for r in found), strict=True)
+            )
+            axes.plot(widths, middle, "o-", color=colour, label=kind, markersize=4)
+            axes.fill_between(widths, low, high, color=colour, alpha=0.2, linewidth=0)
+    share.set_ylabel("LayerNorm's share of a step (%)")
+    quotient.set_ylabel("RMSNorm's step : LayerNorm's")
+    quotient.axhline(1, color="#777777", linewidth=0.8)
+    for axes in (share, quotient):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(widths, [str(width) for width in widths])
+        axes.set_xlabel("d_model")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    share.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=160, metadata={"Software": ""})

@@ -29,6 +29,7 @@ class SpeedClaim:
     benchmark: str = ""
     a: str = ""  # variant that should take less time ...
     b: str = ""  # ... than this one
+    record: str = ""  # the title of its part of the benchmark, where that has several
     bound: float = 0.02  # ratios that lie as near to 1 are equal
 
 

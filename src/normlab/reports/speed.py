@@ -29,7 +29,7 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     if not claim.benchmark or not path.exists():
         return None
     stored = read_benchmark(path)
-    (record,) = stored["records"]
+    (record,) = (each for each in stored["records"] if claim.record in ("", each["title"]))
     if not {claim.a, claim.b} <= record["times"].keys():
         return None
     control = ratio(record, CONTROL, record["baseline"])

@@ -1,0 +1,43 @@
+"""How the norm's share of a training step changes with the width of the model.
+
+A norm costs O(d_model) a position, the matrices around it O(d_model^2): what a cheaper norm saves
+should fade as models grow.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from normlab.benchmarks.steps import Variant, step_times, workload
+
+WIDTHS = (128, 256, 512, 1024)
+HEAD = 32  # the width of an attention head, at every width of the model
+KINDS = ("composed", "native", "fused")
+
+
+def benchmark(
+    conf: Path, overrides: Sequence[str], widths: Sequence[int], blocks: int, device: torch.device
+) -> dict[str, Any]:
+    """Returns a record of Transformer steps for each of `widths`, d_ff being four times as wide."""
+    variants = {"none": Variant(["norm=none"])}
+    for kind in KINDS:
+        for norm in ("layernorm", "rmsnorm"):
+            variants[f"{norm} {kind}"] = Variant([f"norm={norm}", f"norm.impl={kind}"])
+    records = []
+    for width in widths:
+        heads = width // HEAD
+        sizes = [f"model.d_model={width}", f"model.d_ff={4 * width}", f"model.heads={heads}"]
+        work = workload(conf, [*sizes, *overrides], variants, 4, device)
+        record = step_times(work, f"d_model {width}, {work.precision}", blocks, device)
+        records.append({**record, "d_model": width})
+    return {
+        "name": "widths",
+        "title": "Training steps by width",
+        "records": records,
+        "notes": [
+            "A step is the trainer's: forward, backward, clipping, optimiser. Heads are 32 wide,",
+            "d_ff is four times d_model, all else is the default Transformer's.",
+        ],
+    }
