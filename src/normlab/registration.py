@@ -37,7 +37,8 @@ class Hypothesis:
     minus_b: dict[str, Any] = field(default_factory=dict)
     by: str = ""  # of `flat`: the swept key on which nothing may depend
     expected: float = 0.0  # the true difference (of `fails`: share) for which the power holds
-    spread: str = ""  # where that power's spread was observed: "table2/multi30k dev/nll"
+    spread: str = ""  # where that power's spread was observed: "table2/multi30k dev/nll", and of
+    # which norms, where not of all: "norms/grammar dev/nll layernorm rmsnorm"
     scale: float = 1.0  # what the spread is multiplied by, when the pilot says that it shrinks
     power: float | None = None  # simulated with the whole table (scripts/power.py)
 

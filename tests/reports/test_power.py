@@ -51,6 +51,15 @@ def test_residuals_are_those_of_two_seeds_of_arms_that_differ_in_one_setting():
     ).all()
 
 
+def test_a_spread_may_name_the_norms_it_is_of_and_a_norm_is_one_setting_whatever_its_options():
+    every, two = (
+        observed_residuals(RESULTS, replace(GAIN, spread=f"norms/grammar dev/nll{norms}"))
+        for norms in ("", " layernorm rmsnorm")
+    )
+    assert len(two) == 3 and len(every) > 20 * len(two)  # three seeds: three pairs of differences
+    assert set(two) <= set(every)
+
+
 def test_a_spread_that_was_never_observed_is_an_error():
     with pytest.raises(UserError, match="no pairs of runs in spread='table9/multi30k dev/nll'"):
         power(plan(replace(GAIN, spread="table9/multi30k dev/nll")), RESULTS)

@@ -48,13 +48,16 @@ def power(registration: Registration, results: Path, seeds: int | None = None) -
 
 
 def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
-    """Returns the residuals of paired differences in "EXPERIMENT/SCALE METRIC", scaled.
+    """Returns the residuals of paired differences in "EXPERIMENT/SCALE METRIC [NORM ...]", scaled.
+
+    Norms limit it to runs with one of them.
 
     Raises UserError when the spread names no results.
     """
-    source, _, metric = hypothesis.spread.partition(" ")
+    source, metric, *norms = hypothesis.spread.split() or ("", "")
     records = read_earlier(results, source) + read_records(results, source)
-    residuals = paired_residuals(records, metric)
+    kept = [run for run in records if not norms or run.summary["norm"] in norms]
+    residuals = paired_residuals(kept, metric)
     if not residuals:
         raise UserError(
             f"claim {hypothesis.claim}: no pairs of runs in spread={hypothesis.spread!r}: write "
@@ -82,9 +85,10 @@ def paired_residuals(records: Sequence[RunRecord], metric: str) -> list[float]:
 
 
 def _arm(run: RunRecord) -> tuple[tuple[str, str], ...]:
-    apart = [head for head in APART if head != "norm"]
-    config = {k: str(v) for k, v in flat(run.config).items() if k.partition(".")[0] not in apart}
-    return tuple(sorted((config | {"norm": run.summary["norm"]}).items()))
+    """Returns the settings of a run but its seed; a norm with all its options is one of them."""
+    config = {k: str(v) for k, v in flat(run.config).items() if k.partition(".")[0] not in APART}
+    norm = run.summary["norm"], str(run.config.get("norm") or {})
+    return tuple(sorted((config | {"norm": " ".join(norm)}).items()))
 
 
 def _drawn(
