@@ -5,6 +5,7 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from normlab.errors import UserError
 from normlab.files import write_json, write_text
@@ -95,7 +96,28 @@ def signal(args: argparse.Namespace) -> None:
         page += analysis.PREDICTION + analysis.prediction(records, runs) + "\n"
     write_text(args.results / "signal" / "table.md", page)
     write_json(args.results / "signal" / "table.json", {"records": records})
+    draw_signal(records, args.results / "signal" / "figure.png")
     print(page)
+
+
+def draw_signal(records: list[dict[str, Any]], path: Path) -> None:
+    """Draws the token's share against the mean, by placement; nothing without matplotlib."""
+    from normlab.reports.figures import COLOURS, Panel, draw_curves, write_figure
+
+    panels = []
+    for placement in ("post", "pre"):
+        lines: dict[str, tuple[list[float], list[float]]] = {}
+        for each in records:
+            if each["norm"] in COLOURS and each["placement"] == placement:
+                means, shares = lines.setdefault(each["norm"], ([], []))
+                means.append(each["mean"])
+                shares.append(max(each["apart"], 1e-5))
+        y, x = "share of the output that tells tokens apart", "init.mean"
+        panels.append(Panel([], y, x, f"{placement}-norm, untrained", lines, log=True))
+    try:
+        write_figure(panels, draw_curves, path)
+    except ImportError:
+        return
 
 
 def numerics(args: argparse.Namespace) -> None:

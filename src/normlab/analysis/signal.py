@@ -137,6 +137,10 @@ untrained, on 64 random sentences of 12 subwords; means over three seeds. `token
 square of what differs between sentences at one position, over that of the whole output; `apart`:
 of that, what lies outside the uniform vector (1, ..., 1). `table.json` has the part along it too.
 
+![apart, by norm, placement and mean](figure.png)
+
+`apart`; what is below 1e-5 is drawn at 1e-5.
+
 """
 PREDICTION = """
 ## Does it predict which runs learn?
