@@ -97,6 +97,11 @@ def test_panels_of_one_metric_share_their_axes_and_name_the_data(tmp_path, monke
     plt.close("all")
 
 
+def test_a_level_of_chance_is_a_line_across(axes):
+    draw_curves(axes, Panel([run("a", range(10))], "dev/bleu", chance=4.5))
+    assert list(axes.lines[-1].get_ydata()) == [4.5, 4.5]
+
+
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     for suffix in ("png", "svg"):
         for name in ("x", "y"):

@@ -43,6 +43,7 @@ class Panel:
     lines: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     log: bool = False
     data: str = ""  # the data set, for the axis
+    chance: float | None = None  # a level to compare with
 
 
 Draw = Callable[[Any, Panel], list[End]]
@@ -74,6 +75,8 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
         colour = COLOURS.get(name, OTHER)
         axes.plot(xs, ys, "o--", color=colour, linewidth=1.4, markersize=3)
         ends.append((ys[-1], xs[-1], name, colour))
+    if panel.chance is not None:
+        axes.axhline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
     if panel.log:
         axes.set_yscale("log")
     return ends

@@ -20,7 +20,10 @@ from normlab.reports.figures import (
 def legend(figure: Figure | None) -> str:
     """Returns what the marks of a figure mean."""
     if figure and figure.kind == "curves":
-        return "Line: mean over seeds; band: lowest to highest; ×: here a loss became non-finite."
+        chance = " Dotted: what chance gives." if figure.chance else ""
+        return (
+            f"Line: mean over seeds; band: lowest to highest; ×: a loss became non-finite.{chance}"
+        )
     return "A dot is a run, n the seeds; × at the edge: the loss became non-finite."
 
 
@@ -41,7 +44,8 @@ def draw_figure(found: Evidence, path: Path) -> bool:
             title = f"{text.metric(spec.facet)}: {text.value(facet)}" if spec.facet else ""
             has_curve = any(not run.diverged for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
-                panels.append(Panel(chosen, y, spec.x, title, log=log, data=data))
+                level = spec.chance.get(y)
+                panels.append(Panel(chosen, y, spec.x, title, log=log, data=data, chance=level))
                 if (
                     log and not spec.log
                 ):  # beside the log axis that the diverged runs need: the others alone
