@@ -268,7 +268,12 @@ def test_faster_has_to_exceed_what_counts_as_equal(tmp_path, rms, control, verdi
     claim = SpeedClaim("c", "steps", "rmsnorm fused", "layernorm native")
 
     def judged(processes):
-        record = {"baseline": "layernorm native", "times": times, "processes": processes}
+        record = {
+            "title": "t",
+            "baseline": "layernorm native",
+            "times": times,
+            "processes": processes,
+        }
         stored = {"records": [record], "environment": {"device": "cpu"}}
         (tmp_path / "steps.json").write_text(json.dumps(stored))
         return judge_speed(claim, tmp_path)
