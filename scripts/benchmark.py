@@ -77,6 +77,10 @@ def main() -> None:
     args, overrides = parser.parse_known_args()
     if overrides and args.kind in ("norms", "decode"):
         parser.error(f"unknown argument {overrides[0]}")
+    if getattr(args, "starts", 1) < 1:
+        parser.error(f"--starts must be >= 1, got {args.starts}")
+    if getattr(args, "every_norm", False) and args.compile:
+        parser.error("--every-norm times norm.impl=auto: leave out --compile")
     try:
         result = in_processes(args, overrides)
         RAW.mkdir(parents=True, exist_ok=True)

@@ -46,12 +46,12 @@ def test_two_widths_in_two_processes(benchmark, tmp_path):
     options = ("--widths", "32", "64", "--starts", "2", "--blocks", "2")
     result = benchmark("widths", *options, f"data.cache_dir={tmp_path}/c", *tiny)
     assert result.returncode == 0, result.stderr
-    page = (benchmark.results / "widths.md").read_text()
-    assert page.count("(2 processes of 2 blocks)") == 2 and "## d_model 64, fp32" in page
-    stored = json.loads((benchmark.results / "widths.json").read_text())
+    page = (benchmark.results / "widths_fp32.md").read_text()
+    assert page.count("(2 processes of 2 blocks)") == 2 and "## d_model 64 (" in page
+    stored = json.loads((benchmark.results / "widths_fp32.json").read_text())
     assert [record["d_model"] for record in stored["records"]] == [32, 64]
     assert all(len(t) == 4 for t in stored["records"][1]["times"].values())
-    assert (benchmark.results / "widths.png").stat().st_size > 1000
+    assert (benchmark.results / "widths_fp32.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

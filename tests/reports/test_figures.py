@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from normlab.reports import text
 from normlab.reports.figures import (
     Panel,
     draw_curves,
@@ -100,6 +101,13 @@ def test_panels_of_one_metric_share_their_axes_and_name_the_data(tmp_path, monke
 def test_a_level_of_chance_is_a_line_across(axes):
     draw_curves(axes, Panel([run("a", range(10))], "dev/bleu", chance=4.5))
     assert list(axes.lines[-1].get_ydata()) == [4.5, 4.5]
+
+
+def test_a_metric_knows_which_way_is_better_also_at_a_step():
+    assert text.lower_is_better("dev/nll@50") and not text.lower_is_better("test/bleu")
+    assert text.has_better("dev/nll@50") and text.has_better("best_dev")
+    assert not text.has_better("train/grad_norm@40") and not text.has_better("hidden/all/rotation")
+    assert text.metric("dev/nll@50") == "dev NLL (nats per token) at step 50"
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

@@ -24,9 +24,10 @@ from normlab.runs.loaded import load_translator
 BASELINE = "layernorm native"
 NOTES = [
     "`prermsnorm` and `precrmsnorm` are the converted networks: no gain, no bias, a main branch",
-    "of mean zero, of d and d - 1 entries. `recentred` is RMSNorm that trains as LayerNorm does:",
-    "the mean of its branch is taken out in every step. `none` has no norm and says what all cost.",
-    "The softmax matrix is a parameter of its own in every row.",
+    "of mean zero, of d and d - 1 entries. In training they subtract the mean of what enters the",
+    "branch, as dropout breaks it; only decoding is free of that. `recentred` is RMSNorm with a",
+    "bias that trains exactly as LayerNorm does. `none` has no norm and says what all cost. In",
+    "training the softmax matrix is a parameter of its own in every row.",
 ]
 
 

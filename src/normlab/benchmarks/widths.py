@@ -25,16 +25,17 @@ def benchmark(
     for kind in KINDS:
         for norm in ("layernorm", "rmsnorm"):
             variants[f"{norm} {kind}"] = Variant([f"norm={norm}", f"norm.impl={kind}"])
-    records = []
+    records, precision = [], ""
     for width in widths:
         heads = width // HEAD
         sizes = [f"model.d_model={width}", f"model.d_ff={4 * width}", f"model.heads={heads}"]
         work = workload(conf, [*sizes, *overrides], variants, 4, device)
-        record = step_times(work, f"d_model {width}, {work.precision}", blocks, device)
+        precision = work.precision
+        record = step_times(work, f"d_model {width}", blocks, device)
         records.append({**record, "d_model": width})
     return {
-        "name": "widths",
-        "title": "Training steps by width",
+        "name": f"widths_{precision}",
+        "title": f"Training steps by width, {precision}",
         "records": records,
         "notes": [
             "A step is the trainer's: forward, backward, clipping, optimiser. Heads are 32 wide,",

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from normlab.reports.statistics import estimate
+
 CONTROL = "A/A control"
+SAVED = "of LayerNorm's cost saved"
 RESAMPLES = 2000
 LIMIT = {"cpu": 0.02, "gpu": 0.005}  # an A/A interval wider than this is said in the heading
 
@@ -18,13 +21,14 @@ INTERLEAVED = (
 )
 IN_PROCESSES = (
     "All variants in each process, once a block in random order, warm-up left out; ratios are",
-    "taken within a block, their interval is a bootstrap over processes and their blocks (95 %).",
+    "taken within a block. Shown is the mean over processes of the median over their blocks, with",
+    "its t interval over processes (95 %).",
 )
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median over blocks of one variant's time over another's in the same block."""
+    """One variant's time over another's in the same block, with its 95 % interval."""
 
     median: float
     low: float
@@ -39,8 +43,13 @@ class Ratio:
 
 
 def ratio(record: Mapping[str, Any], variant: str, baseline: str) -> Ratio:
-    """Returns variant : baseline with its bootstrap 95 % interval over processes and blocks."""
-    return _estimate(*_medians(record, variant, baseline))
+    """Returns variant : baseline with its 95 % interval.
+
+    Of one process: the median over blocks, and a bootstrap of it. Of several: the mean of their
+    medians and its t interval, since what differs from one process to the next (where memory lies)
+    is no smaller for more blocks, and a bootstrap of five is too narrow.
+    """
+    return _interval(_medians(record, variant, baseline), record)
 
 
 def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) -> Ratio | None:
@@ -48,37 +57,34 @@ def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) ->
 
     None where LayerNorm's cost cannot be told from nothing.
     """
-    other, others = _medians(record, variant, layernorm)
-    bare, bares = _medians(record, none, layernorm)
-    if _estimate(bare, bares).high >= 1:
+    other, bare = (_medians(record, name, layernorm) for name in (variant, none))
+    if _interval(bare, record).high >= 1:
         return None
-    return _estimate((1 - other) / (1 - bare), (1 - others) / (1 - bares))
+    return _interval((1 - other) / (1 - bare), record)
 
 
-def _medians(
-    record: Mapping[str, Any], variant: str, baseline: str
-) -> tuple[float, np.ndarray[Any, Any]]:
-    """Returns the median ratio and those of RESAMPLES resampled benchmarks, (RESAMPLES,).
+def _medians(record: Mapping[str, Any], variant: str, baseline: str) -> np.ndarray[Any, Any]:
+    """Returns the median ratio over blocks of each process, (processes,).
 
-    A record of several processes is resampled in two stages, processes and blocks within each:
-    what differs from one process to the next (where memory lies) is no smaller for more blocks.
-    All ratios of a record are resampled alike.
+    Of a single process it is followed by RESAMPLES medians of resampled blocks, the same blocks for
+    every variant.
     """
     times, processes = record["times"], record.get("processes", 1)
     values = (np.array(times[variant]) / np.array(times[baseline])).reshape(processes, -1)
-    random, blocks = np.random.default_rng(0), values.shape[1]
-    if processes == 1:
-        draws = values[0, random.integers(blocks, size=(RESAMPLES, blocks))]
-    else:
-        chosen = random.integers(processes, size=(RESAMPLES, processes, 1))
-        within = random.integers(blocks, size=(RESAMPLES, processes, blocks))
-        draws = values[chosen, within].reshape(RESAMPLES, -1)
-    return float(np.median(values)), np.median(draws, axis=1)
+    found = np.median(values, axis=1)
+    if processes > 1:
+        return found
+    blocks = values.shape[1]
+    draws = np.random.default_rng(0).integers(blocks, size=(RESAMPLES, blocks))
+    return np.concatenate([found, np.median(values[0, draws], axis=1)])
 
 
-def _estimate(median: float, draws: np.ndarray[Any, Any]) -> Ratio:
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Ratio(median, float(low), float(high))
+def _interval(medians: np.ndarray[Any, Any], record: Mapping[str, Any]) -> Ratio:
+    if record.get("processes", 1) > 1:
+        found = estimate(list(medians))
+        return Ratio(found.mean, found.low, found.high)
+    low, high = np.quantile(medians[1:], (0.025, 0.975))
+    return Ratio(float(medians[0]), float(low), float(high))
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
@@ -86,8 +92,8 @@ def read_benchmark(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def page(benchmark: dict[str, Any]) -> str:
-    """Returns the Markdown page of a benchmark."""
+def page(benchmark: dict[str, Any], figure: str = "") -> str:
+    """Returns the Markdown page of a benchmark; `figure` is the name of its picture's file."""
     environment = benchmark["environment"]
     lines = [f"# {benchmark['title']}", "", f"    {benchmark['command']}", ""]
     lines += [
@@ -97,8 +103,8 @@ def page(benchmark: dict[str, Any]) -> str:
         *benchmark["notes"],
         "",
     ]
-    if any("d_model" in record for record in benchmark["records"]):
-        lines += ["![by width](widths.png)", ""]
+    if figure:
+        lines += [f"![by width]({figure})", ""]
     for record in benchmark["records"]:
         lines += [*_table(record, "cpu" if environment["device"].startswith("cpu") else "gpu"), ""]
     return "\n".join(lines)
@@ -128,7 +134,7 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if items is not None:
         item = record.get("item", "target tokens")
         head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
-        head += ["of LayerNorm's cost saved"]
+        head += [SAVED]
     if "paper" in record:
         head += ["paper: s per 1k steps", "paper: ratio to layernorm", "paper: saved"]
     if "work" in record:
@@ -137,7 +143,7 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += ["of the copy's bandwidth"]
     if "peak" in record:
         head += ["peak memory, in tensors"]
-    lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for name in times:
         row = [name, f"{unit * median[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
@@ -162,8 +168,13 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         if "peak" in record:
             peak = record["peak"].get(name)
             row.append("-" if peak is None else f"{2 * peak / record['copy_bytes']:.1f}")
-        lines.append("| " + " | ".join(row) + " |")
-    return lines
+        rows.append(row)
+    empty = [
+        i for i, column in enumerate(head) if column == SAVED and all(r[i] == "-" for r in rows)
+    ]
+    kept = [i for i in range(len(head)) if i not in empty]
+    shown = ["| " + " | ".join(each[i] for i in kept) + " |" for each in (head, *rows)]
+    return [heading, "", shown[0], "|---" * len(kept) + "|", *shown[1:]]
 
 
 def _paper(seconds: float, of: Mapping[str, float]) -> list[str]:
@@ -183,9 +194,11 @@ def write_pages(raw: Path, results: Path) -> list[Path]:
         (folder / path.name).write_text(text, encoding="utf-8")
         written.append(folder / f"{path.stem}.md")
         benchmark = json.loads(text)
-        written[-1].write_text(page(benchmark), encoding="utf-8")
-        if by_width := [each for each in benchmark["records"] if "d_model" in each]:
-            draw_widths(by_width, folder / "widths.png")
+        by_width = [each for each in benchmark["records"] if "d_model" in each]
+        figure = f"{path.stem}.png" if by_width else ""
+        if by_width:
+            draw_widths(by_width, folder / figure)
+        written[-1].write_text(page(benchmark, figure), encoding="utf-8")
     return written
 
 

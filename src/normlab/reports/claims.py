@@ -98,6 +98,9 @@ def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
     speed = measured(claim, results / "benchmarks")
     if speed is None:
         return Claim(experiment.item, claim.text, verdict.verdict)
+    page = f"benchmarks/{claim.benchmark}.md"
+    if verdict.verdict not in SETTLED:
+        return Claim(experiment.item, claim.text, verdict.verdict, verdict.evidence, page)
     band = (1 - claim.bound, 1 + claim.bound)
     words = f"time of {claim.a} : {claim.b}"
     median, low, high = speed.ratio.median, speed.ratio.low, speed.ratio.high
@@ -106,7 +109,7 @@ def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
         claim.text,
         verdict.verdict,
         verdict.evidence,
-        f"benchmarks/{claim.benchmark}.md",
+        page,
         effect=Effect(words, median, low, high, 1.0, band),
     )
 

@@ -24,6 +24,7 @@ class Evidence:
     selection: Selection
     verdicts: list[Verdict]
     earlier: list[RunRecord]
+    results: Path
 
     @property
     def link(self) -> str:
@@ -48,7 +49,7 @@ def read_evidence(experiment: Experiment, scale: str, results: Path) -> Evidence
     verdicts = judge(registration, lambda key: values(selection, key), len(selection.runs), metrics)
     own = read_earlier(results, f"{experiment.name}/{scale}")
     earlier = own or read_earlier(results, f"{experiment.evidence}/{scale}")
-    return Evidence(experiment, registration, selection, verdicts, earlier)
+    return Evidence(experiment, registration, selection, verdicts, earlier, results)
 
 
 def values(selection: Selection, metric: str) -> Values:

@@ -19,6 +19,7 @@ class Table:
 
     metrics: dict[str, str]
     title: str = ""
+    benchmark: str = ""  # a stored one with a variant for each norm: its ms per step
 
 
 @dataclass(frozen=True)

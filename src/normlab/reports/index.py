@@ -81,11 +81,11 @@ RULES = """\
 *Reproduced* and *contradicted*, where runs decide: registered before them, at least six seeds,
 paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on benchmarks of
 small models in at least five processes, where times within 2 % of each other are equal; those of
-Table 1 and of the equations on an analysis in float64. *Undecided*: the runs or the benchmark do
-not tell. *Not comparable*: nothing was learnt that could differ. *Too few seeds*, *too few
-processes*, *not finished*, *pilot pending*: no verdict yet. [The
-rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is the paper's setting, all
-others are small ones, whose verdicts hold for that setting only."""
+Table 1 and of conversion on an analysis. *Undecided*: the runs or the benchmark do not tell. *Not
+comparable*: nothing was learnt that could differ. *Too few seeds*, *too few processes*, *not
+finished*, *pilot pending*: no verdict yet. [The rules](../src/normlab/reports/verdicts.py) are
+code. Scale `paper` is the paper's setting, all others are small ones, whose verdicts hold for
+that setting only."""
 
 
 def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:
@@ -118,7 +118,7 @@ def furthest(key: str, reports: Sequence[Evidence]) -> tuple[Evidence, Verdict] 
 
 
 def analysed(key: str, experiment: Experiment, results: Path) -> dict[str, Any] | None:
-    """Returns what scripts/analyze.py says of a claim that arithmetic decides, not runs."""
+    """Returns what scripts/analyze.py says of a claim that arithmetic decides, not many runs."""
     path = results / experiment.name / "analysis.json"
     claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.exists() else {}
     return claims.get(key)

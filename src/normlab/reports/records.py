@@ -79,7 +79,7 @@ class RunRecord:
         metric, _, step = metric.partition("@")
         steps, values = self.curve(metric)
         if step:
-            values = [y for x, y in zip(steps, values, strict=True) if x == int(step)]
+            values = [y for x, y in zip(steps, values, strict=True) if str(x) == step]
         return values[-1] if values else None
 
     def curve(self, metric: str, against: str = "step") -> tuple[list[float], list[float]]:

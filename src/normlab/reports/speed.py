@@ -21,17 +21,15 @@ class Speed(NamedTuple):
 
 
 def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
-    """Returns the ratio that `claim` is about; None without a benchmark, or without its variants.
-
-    Its bootstrap 95 % interval is over processes and blocks.
-    """
+    """Returns the ratio that `claim` is about; None without a benchmark that has its variants."""
     path = benchmarks / f"{claim.benchmark}.json"
     if not claim.benchmark or not path.exists():
         return None
     stored = read_benchmark(path)
-    (record,) = (each for each in stored["records"] if claim.record in ("", each["title"]))
-    if not {claim.a, claim.b} <= record["times"].keys():
+    records = [each for each in stored["records"] if claim.record in ("", each["title"])]
+    if len(records) != 1 or not {claim.a, claim.b, CONTROL} <= records[0]["times"].keys():
         return None
+    (record,) = records
     control = ratio(record, CONTROL, record["baseline"])
     found, processes = ratio(record, claim.a, claim.b), record.get("processes", 1)
     return Speed(found, control, processes, stored["environment"]["device"])
@@ -41,9 +39,9 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     """Returns the verdict on "variant a takes less time than b" by the benchmark it names.
 
     The interval of the ratio must lie on one side of the claim's band of equal times, 1 ± bound, to
-    show that a takes less time or more; within the band the two are shown to be equal, which
-    contradicts the claim too. Two equal variants (the A/A control) must themselves be found equal,
-    and there must be MIN_PROCESSES.
+    show that a takes less time or more. Within the band the two are equal, which contradicts the
+    claim too, unless the interval lies below 1: less, but less than counts. The interval of two
+    equal variants (the A/A control) must lie in the band, and there must be MIN_PROCESSES.
     """
     speed = measured(claim, benchmarks)
     if speed is None:
@@ -55,12 +53,12 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
         return Verdict(claim.text, TOO_FEW_PROCESSES, evidence)
     name = UNDECIDED
     if control.low < low or control.high > high:
-        evidence += f"; two equal variants differ by more than {100 * claim.bound:g} %"
+        evidence += f"; A/A reaches beyond {100 * claim.bound:g} %"
     elif found.high < low:
         name = REPRODUCED
     elif found.low > high:
         name = CONTRADICTED
-    elif low <= found.low and found.high <= high:
+    elif low <= found.low and 1 <= found.high <= high:
         name = CONTRADICTED
         evidence += f"; equal within {100 * claim.bound:g} %"
     return Verdict(claim.text, name, evidence)

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
+from statistics import median
 
 from normlab.errors import UserError
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
+from normlab.reports.benchmarks import read_benchmark
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Table
 from normlab.reports.records import RunRecord
@@ -27,6 +29,9 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
     for metric, column in table.metrics.items():
         head += [f"paper: {column}"] * bool(column)
         head += [text.metric(metric)] + [f"Δ to {baseline}"] * compare
+    times = _step_times(found, table.benchmark)
+    if table.benchmark:
+        head.append(f"[ms per step](../../benchmarks/{table.benchmark}.md)")
     head += ["runs", "implementation"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for arm, runs in arms.items():
@@ -36,9 +41,20 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
             row += [experiment.paper_value(arm, column) or "-"] * bool(column)
             row.append(text.mean_std([v for run in runs if (v := run.measure(metric)) is not None]))
             row += [_gap(found.selection, arm, against, metric)] if compare else []
+        if table.benchmark:
+            row.append(times.get(str(dict(arm).get("norm")), "-"))
         row += [_statuses(runs, found), distinct(runs, "norm_impl")]
         lines.append("| " + " | ".join(row) + " |")
     return lines
+
+
+def _step_times(found: Evidence, benchmark: str) -> dict[str, str]:
+    """Returns the median milliseconds of each variant of a stored benchmark, {} without one."""
+    path = found.results / "benchmarks" / f"{benchmark}.json"
+    if not benchmark or not path.exists():
+        return {}
+    (record,) = read_benchmark(path)["records"]
+    return {name: f"{1000 * median(each):.0f}" for name, each in record["times"].items()}
 
 
 def _gap(selection: Selection, arm: Arm, baseline: Arm, metric: str) -> str:

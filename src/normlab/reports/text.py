@@ -8,7 +8,7 @@ from typing import Any
 METRICS = {
     "train/loss": "training loss (nats per token, smoothed)",
     "train/nll": "training NLL (nats per token)",
-    "train/grad_norm": "gradient norm before clipping",
+    "train/grad_norm": "mean gradient norm before clipping",
     "dev/nll": "dev NLL (nats per token)",
     "dev/loss": "dev loss (nats per token, smoothed)",
     "dev/bleu": "dev SacreBLEU, greedy",
@@ -18,7 +18,6 @@ METRICS = {
     "init.mean": "mean of the initial weights",
     "init.apply_to": "shifted tensors",
     "norm.p": "share of the inputs in the RMS",
-    "train/step_ms": "ms per step, other work beside it",
     "model.d_hidden": "width of the hidden layers",
     "step": "training step",
 }
@@ -33,13 +32,15 @@ MATRIX = {
     "effective_lr": "relative step",
 }
 LOWER_IS_BETTER = ("nll", "loss", "error", "rank")
+NEITHER_IS_BETTER = ("grad_norm", "weight_norm", "effective_lr")
 
 
 def metric(key: str) -> str:
     """Returns the name of a metric or config key in words; the key itself when it has none."""
     if "@" in key:
         key, _, step = key.partition("@")
-        return f"{metric(key)} at step {step}"
+        window = ", last steps up to" if key.startswith("train/") else " at step"
+        return f"{metric(key)}{window} {step}"
     if key.startswith("test/") and key.count("/") == 2:
         _, test_set, kind = key.split("/")
         return f"{test_set}: test {'SacreBLEU' if kind == 'bleu' else kind}"
@@ -53,7 +54,16 @@ def metric(key: str) -> str:
 
 def lower_is_better(key: str) -> bool:
     """Returns whether a smaller value of the metric is the better one."""
-    return key.rpartition("/")[2] in LOWER_IS_BETTER
+    return _kind(key) in LOWER_IS_BETTER
+
+
+def has_better(key: str) -> bool:
+    """Returns whether one value of the metric is better than another: no gradient norm is."""
+    return not key.startswith("hidden/") and _kind(key) not in NEITHER_IS_BETTER
+
+
+def _kind(key: str) -> str:
+    return key.partition("@")[0].rpartition("/")[2]
 
 
 def value(found: Any) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from normlab.registration import MIN_SEEDS, Hypothesis, Registration
 from normlab.reports import statistics as s
 from normlab.reports.samples import Pairs, Sample, Values, differences, sample
-from normlab.reports.text import lower_is_better
+from normlab.reports.text import has_better, lower_is_better
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "undecided"
 NOT_RUN, NOT_COMPARABLE = "not run yet", "not comparable"
@@ -155,9 +155,11 @@ def _disagreement(
     if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in ("greater", "equal"):
         return ""
     primary = found.estimate()
-    notes = []
+    notes: list[str] = []
+    if not has_better(hypothesis.metric):
+        return ""
     for metric in other_metrics:
-        if metric == hypothesis.metric:
+        if metric == hypothesis.metric or not has_better(metric):
             continue
         other = sample(registration, hypothesis, measure(metric)).estimate()
         if other is None or primary is None:
