@@ -10,7 +10,7 @@ from normlab.reports.experiments import Experiment, SpeedClaim
 from normlab.reports.index import analysed, furthest, settling
 from normlab.reports.samples import sample
 from normlab.reports.speed import judge_speed, measured
-from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, SETTLED, Verdict
+from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, OBSERVED, REPRODUCED, SETTLED, Verdict
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _of_runs(key: str, experiment: Experiment, reports: Sequence[Evidence], resu
         return Claim(item, words, verdict, found["evidence"], page)
     chosen = furthest(key, reports)
     if chosen is None:
-        return Claim(item, words, NOT_RUN)
+        seen = experiment.observed.get(key, "")
+        return Claim(item, words, OBSERVED if seen else NOT_RUN, page=seen)
     report, judged = chosen
     return Claim(
         item,

@@ -65,6 +65,7 @@ class Experiment:
     tables: list[Table] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)  # by scale, "any" for the others
     claims: dict[str, str] = field(default_factory=dict)  # key -> sentence
+    observed: dict[str, str] = field(default_factory=dict)  # unregistered claim -> page in results/
     speed: list[SpeedClaim] = field(default_factory=list)
     findings: dict[str, str] = field(default_factory=dict)  # scale -> what registered runs say
     earlier: dict[str, str] = field(default_factory=dict)  # scale -> what was seen before those

@@ -10,7 +10,14 @@ from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
 from normlab.reports.speed import judge_speed
 from normlab.reports.text import commit
-from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, SETTLED, Verdict
+from normlab.reports.verdicts import (
+    CONTRADICTED,
+    NOT_RUN,
+    OBSERVED,
+    REPRODUCED,
+    SETTLED,
+    Verdict,
+)
 
 Row = tuple[str, str, str, str, str]  # verdict, evidence, protocol and registration, power, commit
 
@@ -83,20 +90,22 @@ paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on
 small models in at least five processes, where times within 2 % of each other are equal; those of
 Table 1 and of conversion on an analysis. *Undecided*: the runs or the benchmark do not tell. *Not
 comparable*: nothing was learnt that could differ. *Too few seeds*, *too few processes*, *not
-finished*, *pilot pending*: no verdict yet. [The rules](../src/normlab/reports/verdicts.py) are
-code. Scale `paper` is the paper's setting, all others are small ones, whose verdicts hold for
-that setting only."""
+finished*, *pilot pending*: no verdict yet. *Observed only*: no rule was registered before the
+runs. [The rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is the paper's
+setting, all others are small ones, whose verdicts hold for that setting only."""
 
 
 def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:
     """Returns the row of a claim."""
     found = furthest(key, reports)
     if found is None:
-        return NOT_RUN, "", "not registered", "-", "-"
-    report, verdict = found
+        page = experiment.observed.get(key)
+        verdict, seen = (OBSERVED, f"[seen here]({page})") if page else (NOT_RUN, "")
+        return verdict, seen, "not registered", "-", "-"
+    report, judged = found
     return (
-        verdict.verdict,
-        _evidence(report, verdict),
+        judged.verdict,
+        _evidence(report, judged),
         _registered(report),
         _power(report, key),
         (commit(report.selection.runs[0].summary["commit"]) if report.selection.runs else "-"),

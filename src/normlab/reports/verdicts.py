@@ -25,7 +25,7 @@ from normlab.reports.samples import Pairs, Sample, Values, differences, sample
 from normlab.reports.text import has_better, lower_is_better
 
 REPRODUCED, CONTRADICTED, UNDECIDED = "reproduced", "contradicted", "undecided"
-NOT_RUN, NOT_COMPARABLE = "not run yet", "not comparable"
+NOT_RUN, NOT_COMPARABLE, OBSERVED = "not run yet", "not comparable", "observed only"
 TOO_FEW, UNFINISHED, PILOT = "too few seeds", "not finished", "pilot pending"
 SETTLED = (REPRODUCED, CONTRADICTED, UNDECIDED, NOT_COMPARABLE)
 
