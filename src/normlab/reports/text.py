@@ -21,10 +21,10 @@ METRICS = {
     "model.d_hidden": "width of the hidden layers",
     "step": "training step",
 }
-HIDDEN = {  # means over all norms of a Transformer
-    "hidden/all/cos_before": "absolute cosine of what enters a norm to (1, ..., 1)",
-    "hidden/all/length_before": "length of what enters a norm",
-    "hidden/all/rotation": "rotation by a norm (degrees)",
+HIDDEN = {  # of a Transformer's norms
+    "cos_before": "absolute cosine to (1, ..., 1) of what enters",
+    "length_before": "length of what enters",
+    "rotation": "rotation (degrees) by",
 }
 MATRIX = {
     "weight_norm": "norm",
@@ -48,7 +48,9 @@ def metric(key: str) -> str:
         name, _, what = key.removeprefix("matrix/").rpartition("/")
         return f"{MATRIX[what]} of {name.removesuffix('.weight').replace('.', ' ')}"
     if key.startswith("hidden/"):
-        return HIDDEN.get(key, key.rpartition("/")[2])
+        where, _, what = key.removeprefix("hidden/").rpartition("/")
+        norm = "a norm" if where == "all" else where.removesuffix(".norm").replace(".", " ")
+        return f"{HIDDEN[what]} {norm}" if what in HIDDEN else what
     return METRICS.get(key, key)
 
 
