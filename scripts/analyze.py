@@ -195,49 +195,44 @@ def geometry(args: argparse.Namespace) -> None:
 
 def conversion(args: argparse.Namespace) -> None:
     """Converts a pre-norm LayerNorm run both ways and compares logits, translations and BLEU."""
-    import tempfile
-
-    from torch import nn
-
     from normlab.analysis import conversion as analysis
-    from normlab.runs.converted import convert_run
+    from normlab.runs.converted import both_ways
     from normlab.runs.loaded import load_run, load_translator
     from normlab.tasks.translation.scoring import score
     from normlab.tasks.translation.task import Translation
 
-    source = load_run(args.run_dir, args.checkpoint, "cpu").with_data()
-    if not isinstance(source.task, Translation):
+    run = load_run(args.run_dir, args.checkpoint, "cpu")
+    task = run.with_data().task
+    if not isinstance(task, Translation):
         raise UserError(f"{args.run_dir} holds no translation model.")
-    batches = [make() for make in source.task.dev_batches()]
-    name, test = next(iter(source.task.corpus.test.items()))
-    translate = load_translator(args.run_dir, args.checkpoint, "cpu")
-    rows = []
-    found = {beam: translate(list(test.src), beam=beam)[0] for beam in (1, translate.beam)}
-    for to in (None, *analysis.KINDS):
-        model: nn.Module = source.model
-        translations, gap = found, 0.0
-        if to is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder) / to
-                convert_run(args.run_dir, to, out, args.checkpoint)
-                model = load_run(out, device="cpu").model
-                gap = analysis.logits_apart(source.model, model, batches)  # type: ignore[arg-type]
-                translate = load_translator(out, device="cpu")
-            translations = {beam: translate(list(test.src), beam=beam)[0] for beam in found}
-        rows.append(
-            analysis.Converted(
-                name=to or "the trained run, LayerNorm",
-                parameters=sum(p.numel() for p in model.parameters()),
-                logits=gap,
-                differ={
-                    beam: sum(a != b for a, b in zip(found[beam], texts, strict=True))
-                    for beam, texts in translations.items()
-                },
-                bleu={b: score(texts, test.tgt)["bleu"] for b, texts in translations.items()},
-            )
+    batches = [make() for make in task.dev_batches()]
+    name, test = next(iter(task.corpus.test.items()))
+    with both_ways(args.run_dir, args.checkpoint) as runs:
+        translators = {
+            "the trained run, LayerNorm": load_translator(args.run_dir, args.checkpoint, "cpu"),
+            **{to: load_translator(out, device="cpu") for to, out in runs.items()},
+        }
+    source, *_ = translators.values()
+    beams = dict.fromkeys((1, source.beam))
+    texts = {
+        which: {beam: translate(list(test.src), beam=beam)[0] for beam in beams}
+        for which, translate in translators.items()
+    }
+    first, *_ = texts.values()
+    rows = [
+        analysis.Converted(
+            name=which,
+            parameters=sum(p.numel() for p in translate.model.parameters()),
+            logits=analysis.logits_apart(source.model, translate.model, batches),  # type: ignore[arg-type]
+            differ={
+                beam: sum(a != b for a, b in zip(first[beam], found, strict=True))
+                for beam, found in texts[which].items()
+            },
+            bleu={beam: score(found, test.tgt)["bleu"] for beam, found in texts[which].items()},
         )
-    summary = load_run(args.run_dir, args.checkpoint, "cpu").directory.stored_summary() or {}
-    page = analysis.page(rows, name, len(test.src), summary)
+        for which, translate in translators.items()
+    ]
+    page = analysis.page(rows, name, len(test.src), run.directory.stored_summary() or {})
     holds, evidence = analysis.claim(rows, len(test.src))
     claim = {"holds": holds, "evidence": evidence, "page": "conversion.md"}
     out = args.results / "followups"

@@ -143,14 +143,11 @@ def metrics(measured: dict[str, dict[str, float]]) -> dict[str, float]:
 
     Four digits: more only make the file longer. Without a norm there is one that does nothing.
     """
-    every = {
-        key: sum(of[key] for of in measured.values()) / len(measured) for key in COLUMNS if measured
-    }
+    every = {key: sum(of[key] for of in measured.values()) / len(measured) for key in COLUMNS}
     return {
         f"hidden/{name}/{key}": float(f"{of[key]:.4g}")
         for name, of in {"all": every, **measured}.items()
         for key in COLUMNS
-        if key in of
     }
 
 

@@ -4,24 +4,21 @@ Jiang et al. 2023 (arXiv 2305.14858) report 1 to 10 % on GPUs. Each network stan
 kind of implementation, so that a difference is the norm's and not the kernel's.
 """
 
-import tempfile
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from normlab.analysis.conversion import KINDS
-from normlab.benchmarks.decoding import first_test_sources
+from normlab.benchmarks.decoding import decoding_times, first_test_sources
 from normlab.benchmarks.steps import Variant, step_times, workload
-from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.errors import UserError
 from normlab.norms import Norm
-from normlab.runs.converted import convert_run
+from normlab.runs.converted import both_ways
 from normlab.runs.loaded import load_translator
 
 BASELINE = "layernorm native"
+IMPLEMENTATIONS = ("composed", "native", "fused")
 NOTES = [
     "`prermsnorm` and `precrmsnorm` are the converted networks: no gain, no bias, a main branch",
     "of mean zero, of d and d - 1 entries. In training they subtract the mean of what enters the",
@@ -32,23 +29,21 @@ NOTES = [
 
 
 def variants() -> dict[str, Variant]:
-    """Returns the networks to train, by name and implementation."""
-    rms = ["norm=rmsnorm", "norm.gain=false"]
-    found = {
-        "none": ["norm=none"],
+    """Returns the networks to train, by name and implementation; not every norm has each."""
+    untied = "model.tie_softmax=false"
+    networks = {
         "layernorm": ["norm=layernorm"],
-        "prermsnorm": [*rms, "model.main_branch=zero_mean"],
+        "prermsnorm": ["norm=rmsnorm", "norm.gain=false", "model.main_branch=zero_mean"],
         "precrmsnorm": ["norm=crmsnorm", "norm.gain=false", "model.main_branch=compressed"],
         "recentred": ["norm=rmsnorm", "norm.bias=true", "model.main_branch=recentred"],
     }
-    implementations = {"none": [], "precrmsnorm": ["composed"]}
-    every = ["composed", "native", "fused"]
     return {
-        f"{name} {impl}".rstrip(): Variant(
-            [*overrides, "model.tie_softmax=false", *[f"norm.impl={impl}"] * bool(impl)]
-        )
-        for name, overrides in found.items()
-        for impl in implementations.get(name, every) or [""]
+        "none": Variant(["norm=none", untied]),
+        **{
+            f"{name} {impl}": Variant([*overrides, untied, f"norm.impl={impl}"])
+            for name, overrides in networks.items()
+            for impl in IMPLEMENTATIONS
+        },
     }
 
 
@@ -67,30 +62,15 @@ def benchmark(
     work = workload(conf, overrides, variants(), 8, device)
     records = [step_times(work, f"training steps, {work.precision}", blocks, device)]
     source = first_test_sources(run_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        runs = {"layernorm": run_dir}
-        for to in KINDS:
-            runs[to] = Path(folder) / to
-            convert_run(run_dir, to, runs[to])
+    with both_ways(run_dir) as runs:
         translators = {
             f"{name} {impl}": found
-            for name, path in runs.items()
-            for impl in ("composed", "native", "fused")
+            for name, path in {"layernorm": run_dir, **runs}.items()
+            for impl in IMPLEMENTATIONS
             if (found := _translator(path, impl, device)) is not None
         }
-    for beam in beams:
-        calls: dict[str, Any] = {
-            name: partial(translate, source, beam=beam) for name, translate in translators.items()
-        }
-        calls[CONTROL] = calls[BASELINE]
-        records.append(
-            {
-                "title": f"beam {beam}, {len(source)} sentences",
-                "baseline": BASELINE,
-                "work": {"count": len(source), "of": "sentences"},
-                "times": interleave(calls, max(5, blocks // 5), device, warmup=1),
-            }
-        )
+    fewer = max(5, blocks // 5)
+    records += decoding_times(translators, BASELINE, source, beams, fewer, device)
     return {
         "name": "conversion",
         "title": "LayerNorm and the RMSNorm networks that it is converted to",

@@ -1,5 +1,6 @@
 """How long finished models take to translate a test set."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from normlab.errors import UserError
 from normlab.runs import components
 from normlab.runs.loaded import load_run, load_translator
 from normlab.tasks.translation.task import Translation
+from normlab.tasks.translation.translator import Translator
 
 
 def benchmark(
@@ -24,26 +26,39 @@ def benchmark(
         Path(folder).name: load_translator(folder, device=device.type) for folder in run_dirs
     }
     source = first_test_sources(Path(run_dirs[0]))[:sentences]
+    baseline = next(iter(translators))
+    return {
+        "name": "decode",
+        "title": "Translation of a test set",
+        "records": decoding_times(translators, baseline, source, beams, blocks, device),
+        "notes": [],
+    }
+
+
+def decoding_times(
+    translators: Mapping[str, Translator],
+    baseline: str,
+    source: list[str],
+    beams: Sequence[int],
+    blocks: int,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Returns a record for each beam: the seconds in which each of `translators` does `source`."""
     records = []
     for beam in beams:
         variants: dict[str, Any] = {
             name: partial(translator, source, beam=beam) for name, translator in translators.items()
         }
-        variants[CONTROL] = variants[next(iter(translators))]
+        variants[CONTROL] = variants[baseline]
         records.append(
             {
                 "title": f"beam {beam}, {len(source)} sentences",
-                "baseline": next(iter(translators)),
+                "baseline": baseline,
                 "work": {"count": len(source), "of": "sentences"},
                 "times": interleave(variants, blocks, device, warmup=1),
             }
         )
-    return {
-        "name": "decode",
-        "title": "Translation of a test set",
-        "records": records,
-        "notes": [],
-    }
+    return records
 
 
 def first_test_sources(run_dir: Path) -> list[str]:

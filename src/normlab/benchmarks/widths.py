@@ -10,26 +10,23 @@ from typing import Any
 
 import torch
 
-from normlab.benchmarks.steps import Variant, step_times, workload
+from normlab.benchmarks.steps import step_times, variants, workload
 
 WIDTHS = (128, 256, 512, 1024)
 HEAD = 32  # the width of an attention head, at every width of the model
-KINDS = ("composed", "native", "fused")
 
 
 def benchmark(
     conf: Path, overrides: Sequence[str], widths: Sequence[int], blocks: int, device: torch.device
 ) -> dict[str, Any]:
     """Returns a record of Transformer steps for each of `widths`, d_ff being four times as wide."""
-    variants = {"none": Variant(["norm=none"])}
-    for kind in KINDS:
-        for norm in ("layernorm", "rmsnorm"):
-            variants[f"{norm} {kind}"] = Variant([f"norm={norm}", f"norm.impl={kind}"])
+    every = variants(compiled=False, recurrent=False)
+    chosen = {name: each for name, each in every.items() if not name.startswith("prmsnorm")}
     records, precision = [], ""
     for width in widths:
         heads = width // HEAD
         sizes = [f"model.d_model={width}", f"model.d_ff={4 * width}", f"model.heads={heads}"]
-        work = workload(conf, [*sizes, *overrides], variants, 4, device)
+        work = workload(conf, [*sizes, *overrides], chosen, 4, device)
         precision = work.precision
         record = step_times(work, f"d_model {width}", blocks, device)
         records.append({**record, "d_model": width})

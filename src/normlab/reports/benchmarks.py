@@ -11,7 +11,6 @@ import numpy as np
 from normlab.reports.statistics import estimate
 
 CONTROL = "A/A control"
-SAVED = "of LayerNorm's cost saved"
 RESAMPLES = 2000
 LIMIT = {"cpu": 0.02, "gpu": 0.005}  # an A/A interval wider than this is said in the heading
 
@@ -134,7 +133,9 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if items is not None:
         item = record.get("item", "target tokens")
         head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
-        head += [SAVED]
+    gains = {name: _gain(record, name) for name in times} if items is not None else {}
+    if any(gains.values()):
+        head += ["of LayerNorm's cost saved"]
     if "paper" in record:
         head += ["paper: s per 1k steps", "paper: ratio to layernorm", "paper: saved"]
     if "work" in record:
@@ -143,18 +144,16 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += ["of the copy's bandwidth"]
     if "peak" in record:
         head += ["peak memory, in tensors"]
-    rows = []
+    lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
         row = [name, f"{unit * median[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
-            kind = name.partition(" ")[2]
-            alike = kind if kind in ("fused step", "compiled") else ""
-            bare, layernorm = f"none {alike}".rstrip(), f"layernorm {kind}"
+            bare = _without_norm(name)
             share = 1 - ratio(record, bare, name).median if bare in times else None
             row += [f"{1000 * median[name]:.0f}", f"{items / median[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
-            compared = layernorm in times and bare in times and name not in (bare, layernorm)
-            gain = saved(record, name, layernorm, bare) if compared else None
+        if any(gains.values()):
+            gain = gains[name]
             row += ["-" if gain is None else gain.percent()]
         if "paper" in record:
             paper = record["paper"].get(name.split()[0])
@@ -168,13 +167,20 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         if "peak" in record:
             peak = record["peak"].get(name)
             row.append("-" if peak is None else f"{2 * peak / record['copy_bytes']:.1f}")
-        rows.append(row)
-    empty = [
-        i for i, column in enumerate(head) if column == SAVED and all(r[i] == "-" for r in rows)
-    ]
-    kept = [i for i in range(len(head)) if i not in empty]
-    shown = ["| " + " | ".join(each[i] for i in kept) + " |" for each in (head, *rows)]
-    return [heading, "", shown[0], "|---" * len(kept) + "|", *shown[1:]]
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def _gain(record: Mapping[str, Any], name: str) -> Ratio | None:
+    """Returns what a variant saves of LayerNorm's cost in its own implementation, if it has one."""
+    bare, layernorm = _without_norm(name), f"layernorm {name.partition(' ')[2]}"
+    there = {bare, layernorm} <= record["times"].keys() and name not in (bare, layernorm)
+    return saved(record, name, layernorm, bare) if there else None
+
+
+def _without_norm(name: str) -> str:
+    """Returns the variant without a norm that a variant is compared with."""
+    return next((f"none {k}" for k in ("fused step", "compiled") if name.endswith(k)), "none")
 
 
 def _paper(seconds: float, of: Mapping[str, float]) -> list[str]:

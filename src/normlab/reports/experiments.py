@@ -43,7 +43,9 @@ class Figure:
     x: str = "step"
     facet: str = ""  # a swept key: one panel each
     log: bool = False  # curves: every y axis is logarithmic; else where a curve asks for it
-    chance: dict[str, float] = field(default_factory=dict)  # of a metric: what chance gives
+    chance: dict[str, float] = field(
+        default_factory=dict
+    )  # last part of a metric -> what chance gives
     paper: str = ""  # a file beside experiment.toml with the paper's own curve: step, norms ...
     paper_label: str = ""  # its quantity and data set
 

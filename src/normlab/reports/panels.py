@@ -44,7 +44,7 @@ def draw_figure(found: Evidence, path: Path) -> bool:
             title = f"{text.metric(spec.facet)}: {text.value(facet)}" if spec.facet else ""
             has_curve = any(not run.diverged for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
-                level = spec.chance.get(y)
+                level = spec.chance.get(y.rpartition("/")[2])
                 panels.append(Panel(chosen, y, spec.x, title, log=log, data=data, chance=level))
                 if (
                     log and not spec.log

@@ -154,10 +154,10 @@ def _disagreement(
     """Returns which other metrics' intervals lie where the verdict says that nothing is."""
     if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in ("greater", "equal"):
         return ""
-    primary = found.estimate()
-    notes: list[str] = []
     if not has_better(hypothesis.metric):
         return ""
+    primary = found.estimate()
+    notes = []
     for metric in other_metrics:
         if metric == hypothesis.metric or not has_better(metric):
             continue

@@ -1,6 +1,9 @@
 """A converted run: a directory with a finished run's data and its weights in another form."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,18 @@ def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "best") -> 
         summary = _summary(run, config.names.norm, to, checkpoint, target)
         write_json(directory.summary, summary)
     return summary
+
+
+@contextmanager
+def both_ways(run_dir: Path, checkpoint: str = "best") -> Iterator[dict[str, Path]]:
+    """Yields run directories with `run_dir` converted, by target; they are removed afterwards."""
+    from normlab.analysis import conversion
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {to: Path(folder) / to for to in conversion.KINDS}
+        for to, out in runs.items():
+            convert_run(run_dir, to, out, checkpoint)
+        yield runs
 
 
 def _config(run: LoadedRun, to: str) -> dict[str, Any]:
