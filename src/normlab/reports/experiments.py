@@ -35,6 +35,15 @@ class SpeedClaim:
 
 
 @dataclass(frozen=True)
+class Effects:
+    """A full factorial: what each factor, and each combination of them, does to a metric."""
+
+    metric: str
+    factors: dict[str, list[dict[str, Any]]]  # name -> which arms have it, any of these selections
+    within: str  # computed at each value of this swept key
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure: `curves` against the step, `points` a run, or a `parameter` on the x axis."""
 
@@ -65,6 +74,7 @@ class Experiment:
     scales: list[str] = field(default_factory=lambda: ["paper", "multi30k"])  # who settles claims
     paper: list[dict[str, str]] = field(default_factory=list)  # rows of paper.csv
     tables: list[Table] = field(default_factory=list)
+    effects: Effects | None = None
     figures: dict[str, Figure] = field(default_factory=dict)  # by scale, "any" for the others
     claims: dict[str, str] = field(default_factory=dict)  # key -> sentence
     observed: dict[str, str] = field(default_factory=dict)  # unregistered claim -> page in results/
@@ -113,6 +123,7 @@ def read_experiment(name: str, root: Path) -> Experiment:
         registrations = {each.scale: each for each in shared}
     try:
         figures = {key: Figure(**each) for key, each in data.pop("figures", {}).items()}
+        effects = Effects(**data.pop("effects")) if "effects" in data else None
         return Experiment(
             name,
             path.parent,
@@ -120,6 +131,7 @@ def read_experiment(name: str, root: Path) -> Experiment:
             speed=[SpeedClaim(**claim) for claim in data.pop("speed", [])],
             paper=_paper_rows(path.with_name("paper.csv"), where),
             figures=figures,
+            effects=effects,
             registrations=registrations,
             **data,
         )

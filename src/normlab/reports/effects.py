@@ -1,0 +1,81 @@
+"""Main effects and interactions of a factorial experiment, with intervals over seeds."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from normlab.registration import MIN_SEEDS, Arm, frozen, within
+from normlab.reports import text
+from normlab.reports.evidence import Evidence, values
+from normlab.reports.experiments import Effects
+from normlab.reports.samples import Side
+from normlab.reports.statistics import estimate
+
+NOTE = (
+    "An effect is the mean of the arms with a factor less the mean of those without it; of two "
+    "factors (×), how much larger the effect of one is where the other is there too; of three, how "
+    "much larger that is where the third is. Below zero: lower, which is better for a loss."
+)
+
+
+def effect_table(found: Evidence, spec: Effects) -> list[str]:
+    """Returns the Markdown lines of every effect, at each value of `spec.within` and between them.
+
+    Differences are paired by seed; the interval is a 95 % t interval.
+    """
+    measured = values(found.selection, spec.metric)
+    points = list(dict.fromkeys(dict(arm)[spec.within] for arm in measured))
+    head = [f"effect on the {text.metric(spec.metric)}"]
+    head += [f"{text.metric(spec.within)}: {text.value(point)}" for point in points]
+    head += [f"{text.value(b)} less {text.value(a)}" for a, b in itertools.pairwise(points)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for factors in _subsets(list(spec.factors)):
+        at = []
+        for point in points:
+            here = {arm: side for arm, side in measured.items() if dict(arm)[spec.within] == point}
+            at.append(contrast(spec, factors, here))
+        gaps = [{s: b[s] - a[s] for s in a.keys() & b.keys()} for a, b in itertools.pairwise(at)]
+        cells = [_cell(list(by_seed.values())) for by_seed in [*at, *gaps]]
+        lines.append("| " + " | ".join([" × ".join(factors), *cells]) + " |")
+    return lines
+
+
+def contrast(
+    spec: Effects, factors: Sequence[str], measured: Mapping[Arm, Side]
+) -> dict[int, float]:
+    """Returns the effect of `factors` together at each seed; {} where an arm lacks a value.
+
+    Arms are the corners of a cube, +1 along a factor they have and -1 along one they lack. The
+    effect of m factors is the m-fold difference along them, averaged over the other factors: the
+    sum of the values times the product of those signs, over the number of arms / 2^m.
+    """
+    signs = {arm: math.prod(1 if _has(spec, arm, f) else -1 for f in factors) for arm in measured}
+    seeds = set.intersection(*(set(side) for side in measured.values())) if measured else set()
+    found = {}
+    for seed in sorted(seeds):
+        terms = [(signs[arm], side[seed]) for arm, side in measured.items()]
+        kept = [sign * value for sign, value in terms if value is not None]
+        if len(kept) < len(terms):
+            return {}
+        found[seed] = sum(kept) * 2 ** len(factors) / len(kept)
+    return found
+
+
+def _has(spec: Effects, arm: Arm, factor: str) -> bool:
+    return any(
+        within(arm, {key: frozen(value) for key, value in each.items()})
+        for each in spec.factors[factor]
+    )
+
+
+def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
+    sizes = range(1, len(names) + 1)
+    return [each for size in sizes for each in itertools.combinations(names, size)]
+
+
+def _cell(by_seed: Sequence[float]) -> str:
+    if not by_seed:
+        return "no mean: an arm diverged or is missing"
+    if len(by_seed) < MIN_SEEDS:
+        return f"{sum(by_seed) / len(by_seed):+.3g} (n={len(by_seed)})"
+    return str(estimate(by_seed))

@@ -1,0 +1,72 @@
+"""Main effects and interactions: what was put into made-up values comes out of them."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from normlab.registration import Arm
+from normlab.reports.effects import contrast
+from normlab.reports.experiments import Effects, read_experiment
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SPEC = Effects(
+    "dev/nll",
+    {
+        "re-centring": [{"norm": "recentre"}, {"norm": "layernorm"}],
+        "re-scaling": [{"norm": "rmsnorm"}, {"norm": "layernorm"}],
+        "bias": [{"norm.bias": True}],
+    },
+    within="init.mean",
+)
+HAS = {"affine": (0, 0), "recentre": (1, 0), "rmsnorm": (0, 1), "layernorm": (1, 1)}
+
+
+def arm(norm: str, bias: bool) -> Arm:
+    return (("norm.bias", bias), ("init.mean", 0), ("norm", norm))
+
+
+def made_up() -> dict[Arm, dict[int, float | None]]:
+    """Returns 3 - 0.5 C - 1.0 S + 0.25 B + 0.4 CS + 0.2 CSB, the seed's own level added."""
+    found = {}
+    for norm, bias in itertools.product(HAS, (False, True)):
+        c, s, b = *HAS[norm], int(bias)
+        value = 3 - 0.5 * c - s + 0.25 * b + 0.4 * c * s + 0.2 * c * s * b
+        found[arm(norm, bias)] = {seed: value + seed for seed in (1, 2)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("factors", "effect"),
+    [
+        # the mean over the other factors' two values: 0.4 / 2 and 0.2 / 4 of the products count
+        (("re-centring",), -0.5 + 0.4 / 2 + 0.2 / 4),
+        (("re-scaling",), -1.0 + 0.4 / 2 + 0.2 / 4),
+        (("bias",), 0.25 + 0.2 / 4),
+        (("re-centring", "re-scaling"), 0.4 + 0.2 / 2),
+        (("re-centring", "bias"), 0.2 / 2),
+        (("re-centring", "re-scaling", "bias"), 0.2),
+    ],
+)
+def test_effects_are_those_the_values_were_made_with(factors: tuple[str, ...], effect: float):
+    assert contrast(SPEC, factors, made_up()) == pytest.approx({1: effect, 2: effect})
+
+
+def test_a_diverged_run_leaves_no_effect():
+    measured = made_up()
+    measured[arm("affine", False)][2] = None
+    assert contrast(SPEC, ("bias",), measured) == {}
+
+
+def test_a_seed_that_an_arm_lacks_is_left_out():
+    measured = made_up()
+    del measured[arm("rmsnorm", True)][1]
+    assert set(contrast(SPEC, ("bias",), measured)) == {2}
+
+
+def test_the_factorial_names_arms_of_its_grid():
+    experiment = read_experiment("factorial", EXPERIMENTS)
+    registration = experiment.registrations["multi30k"]
+    assert experiment.effects is not None
+    for selections in experiment.effects.factors.values():
+        assert sum(len(registration.select(each)) for each in selections) == 8
