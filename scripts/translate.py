@@ -25,7 +25,8 @@ def main() -> None:
         translator = load_translator(args.run_dir, args.checkpoint, args.device, args.trust)
         # Lines end at \n only: str.splitlines would also split at U+2028 and misalign the output.
         text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-        translations, cut = translator(text.split("\n") if text else [], beam=args.beam)
+        sentences = text.split("\n") if text else []
+        translations, cut = translator(sentences, beam=args.beam)
     except UnicodeDecodeError as error:
         sys.exit(f"standard input is not UTF-8 at byte {error.start}: convert it first.")
     except UserError as error:
@@ -34,6 +35,10 @@ def main() -> None:
         print(translation)
     if cut:
         print(translator.warning(cut), file=sys.stderr)
+    lines = list(zip(sentences, translations, strict=True))
+    empty = [str(i) for i, (src, tgt) in enumerate(lines, 1) if src.strip() and not tgt]
+    if empty:
+        print(f"translated to nothing: line {', '.join(empty[:10])}", file=sys.stderr)
 
 
 if __name__ == "__main__":

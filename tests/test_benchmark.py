@@ -1,12 +1,14 @@
 """scripts/benchmark.py from end to end, on a model that takes no time."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from processes import script
 from tiny import TINY
 
+from normlab.reports.benchmarks import write_pages
 from normlab.runs import job
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +43,7 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_widths_in_two_processes(benchmark, tmp_path):
+def test_two_widths_in_two_processes(benchmark, tmp_path, monkeypatch):
     tiny = [o for o in TINY if not o.startswith(("logger", "model.d_", "model.heads"))]
     options = ("--widths", "32", "64", "--starts", "2", "--blocks", "2")
     result = benchmark("widths", *options, f"data.cache_dir={tmp_path}/c", *tiny)
@@ -52,6 +54,10 @@ def test_two_widths_in_two_processes(benchmark, tmp_path):
     assert [record["d_model"] for record in stored["records"]] == [32, 64]
     assert all(len(t) == 4 for t in stored["records"][1]["times"].values())
     assert (benchmark.results / "widths_fp32.png").stat().st_size > 1000
+    assert "(widths_fp32.png)" in page
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where it is not installed
+    (page,) = write_pages(benchmark.results, tmp_path / "without")
+    assert "widths_fp32.png" not in page.read_text()
 
 
 @pytest.mark.slow

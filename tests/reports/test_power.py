@@ -65,6 +65,11 @@ def test_a_spread_that_was_never_observed_is_an_error():
         power(plan(replace(GAIN, spread="table9/multi30k dev/nll")), RESULTS)
 
 
+def test_a_misspelt_norm_of_a_spread_is_an_error():
+    with pytest.raises(UserError, match="names rmsnrm, but no run of norms/grammar has that norm"):
+        observed_residuals(RESULTS, replace(GAIN, spread="norms/grammar dev/nll layernorm rmsnrm"))
+
+
 def test_power_grows_with_seeds_and_effect_and_shrinks_with_the_claims_of_the_table():
     (few,), (many,) = power(plan(GAIN), RESULTS), power(plan(GAIN), RESULTS, seeds=12)
     (strong,) = power(plan(replace(GAIN, expected=0.1)), RESULTS)

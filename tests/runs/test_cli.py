@@ -209,6 +209,16 @@ def test_translate_says_which_lines_it_cut(trained):
     assert "cut to 40 subwords: line 2" in done.stderr
 
 
+def test_translate_says_which_lines_became_nothing(tmp_path, monkeypatch):
+    def nothing_for_b(sentences, beam):
+        return [text.replace("b", "") for text in sentences], []
+
+    monkeypatch.setattr("normlab.runs.loaded.load_translator", lambda *_: nothing_for_b)
+    done = script("scripts/translate.py", tmp_path, given="a\n\nb\n")
+    assert done.returncode == 0 and done.stdout == "a\n\n\n"
+    assert done.stderr == "translated to nothing: line 3\n"  # a blank line is nothing already
+
+
 @pytest.mark.parametrize("name", ["translate.py", "evaluate.py", "hidden_stats.py"])
 def test_scripts_name_a_missing_run(tmp_path, name):
     (tmp_path / "x").write_text("a\n")

@@ -201,22 +201,21 @@ def write_pages(raw: Path, results: Path) -> list[Path]:
         written.append(folder / f"{path.stem}.md")
         benchmark = json.loads(text)
         by_width = [each for each in benchmark["records"] if "d_model" in each]
-        figure = f"{path.stem}.png" if by_width else ""
-        if by_width:
-            draw_widths(by_width, folder / figure)
-        written[-1].write_text(page(benchmark, figure), encoding="utf-8")
+        drawn = bool(by_width) and draw_widths(by_width, folder / f"{path.stem}.png")
+        shown = f"{path.stem}.png" if drawn else ""
+        written[-1].write_text(page(benchmark, shown), encoding="utf-8")
     return written
 
 
-def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     """Draws the norm's share of a step and RMSNorm's time over LayerNorm's against the width.
 
-    Does nothing without matplotlib: the numbers stand in the page.
+    Returns False without matplotlib: the numbers stand in the page.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        return
+        return False
     widths = [record["d_model"] for record in records]
     figure = Figure(figsize=(9, 3.2))
     share, quotient = figure.subplots(1, 2)
@@ -244,3 +243,4 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     share.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=160, metadata={"Software": ""})
+    return True

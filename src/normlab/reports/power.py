@@ -52,10 +52,16 @@ def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
 
     Norms limit it to runs with one of them.
 
-    Raises UserError when the spread names no results.
+    Raises UserError when the spread names no results, or a norm that none of them has.
     """
     source, metric, *norms = hypothesis.spread.split() or ("", "")
     records = read_earlier(results, source) + read_records(results, source)
+    there = {run.summary["norm"] for run in records}
+    if strange := [norm for norm in norms if norm not in there]:
+        raise UserError(
+            f"claim {hypothesis.claim}: spread={hypothesis.spread!r} names {strange[0]}, but no run "
+            f"of {source} has that norm; there are {', '.join(sorted(there)) or 'none'}."
+        )
     kept = [run for run in records if not norms or run.summary["norm"] in norms]
     residuals = paired_residuals(kept, metric)
     if not residuals:
