@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from normlab.registration import Arm
-from normlab.reports.effects import contrast
+from normlab.reports.effects import contrast, contrasts, effect_rows
 from normlab.reports.experiments import Effects, read_experiment
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -18,6 +18,7 @@ SPEC = Effects(
         "bias": [{"norm.bias": True}],
     },
     within="init.mean",
+    crossed=["re-centring", "re-scaling"],
 )
 HAS = {"affine": (0, 0), "recentre": (1, 0), "rmsnorm": (0, 1), "layernorm": (1, 1)}
 
@@ -52,10 +53,23 @@ def test_effects_are_those_the_values_were_made_with(factors: tuple[str, ...], e
     assert contrast(SPEC, factors, made_up()) == pytest.approx({1: effect, 2: effect})
 
 
-def test_a_diverged_run_leaves_no_effect():
+def test_effects_with_and_without_another_factor():
+    rows = {name: arms for name, _, arms in contrasts(SPEC, list(made_up()))}
+    words = "re-centring, with re-scaling", "re-centring, without re-scaling"
+    with_it, without = (
+        contrast(SPEC, ("re-centring",), {a: made_up()[a] for a in rows[each]}) for each in words
+    )
+    assert with_it == pytest.approx({1: -0.5 + 0.4 + 0.2 / 2, 2: -0.5 + 0.4 + 0.2 / 2})
+    assert without == pytest.approx({1: -0.5, 2: -0.5})
+
+
+def test_a_diverged_run_leaves_the_effects_that_do_not_need_it():
     measured = made_up()
     measured[arm("affine", False)][2] = None
     assert contrast(SPEC, ("bias",), measured) == {}
+    table = [line for line in effect_rows(SPEC, [measured]) if "no mean" not in line]
+    kept = ["re-centring, with re-scaling", "re-scaling, with re-centring"]
+    assert [line.split(" | ")[0].strip("| ") for line in table] == kept
 
 
 def test_a_seed_that_an_arm_lacks_is_left_out():

@@ -8,7 +8,7 @@ from normlab.registration import MIN_SEEDS, Arm, frozen, within
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Effects
-from normlab.reports.samples import Side
+from normlab.reports.samples import Side, Values
 from normlab.reports.statistics import estimate
 
 NOTE = (
@@ -25,19 +25,47 @@ def effect_table(found: Evidence, spec: Effects) -> list[str]:
     """
     measured = values(found.selection, spec.metric)
     points = list(dict.fromkeys(dict(arm)[spec.within] for arm in measured))
+    by_point = [
+        {
+            _without(arm, spec.within): s
+            for arm, s in measured.items()
+            if dict(arm)[spec.within] == at
+        }
+        for at in points
+    ]
     head = [f"effect on the {text.metric(spec.metric)}"]
     head += [f"{text.metric(spec.within)}: {text.value(point)}" for point in points]
     head += [f"{text.value(b)} less {text.value(a)}" for a, b in itertools.pairwise(points)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for factors in _subsets(list(spec.factors)):
-        at = []
-        for point in points:
-            here = {arm: side for arm, side in measured.items() if dict(arm)[spec.within] == point}
-            at.append(contrast(spec, factors, here))
+    return [*lines, *effect_rows(spec, by_point)]
+
+
+def effect_rows(spec: Effects, measured: Sequence[Values]) -> list[str]:
+    """Returns a Markdown row for each effect: in each of `measured`, and the gaps between them."""
+    lines = []
+    for words, factors, arms in contrasts(spec, list(measured[0])):
+        at = [contrast(spec, factors, {arm: each[arm] for arm in arms}) for each in measured]
         gaps = [{s: b[s] - a[s] for s in a.keys() & b.keys()} for a, b in itertools.pairwise(at)]
         cells = [_cell(list(by_seed.values())) for by_seed in [*at, *gaps]]
-        lines.append("| " + " | ".join([" × ".join(factors), *cells]) + " |")
+        lines.append("| " + " | ".join([words, *cells]) + " |")
     return lines
+
+
+def contrasts(
+    spec: Effects, arms: Sequence[Arm]
+) -> list[tuple[str, tuple[str, ...], Sequence[Arm]]]:
+    """Returns the name, the factors and the arms of each effect that is shown."""
+    found: list[tuple[str, tuple[str, ...], Sequence[Arm]]]
+    found = [(factor, (factor,), arms) for factor in spec.factors]
+    for one, other in itertools.permutations(spec.crossed):
+        having = [arm for arm in arms if _has(spec, arm, other)]
+        lacking = [arm for arm in arms if arm not in having]
+        found.append((f"{one}, with {other}", (one,), having))
+        found.append((f"{one}, without {other}", (one,), lacking))
+    for size in range(2, len(spec.factors) + 1):
+        for each in itertools.combinations(spec.factors, size):
+            found.append((" × ".join(each), each, arms))
+    return found
 
 
 def contrast(
@@ -61,16 +89,15 @@ def contrast(
     return found
 
 
+def _without(arm: Arm, key: str) -> Arm:
+    return tuple(pair for pair in arm if pair[0] != key)
+
+
 def _has(spec: Effects, arm: Arm, factor: str) -> bool:
     return any(
         within(arm, {key: frozen(value) for key, value in each.items()})
         for each in spec.factors[factor]
     )
-
-
-def _subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    sizes = range(1, len(names) + 1)
-    return [each for size in sizes for each in itertools.combinations(names, size)]
 
 
 def _cell(by_seed: Sequence[float]) -> str:

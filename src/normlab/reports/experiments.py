@@ -41,6 +41,7 @@ class Effects:
     metric: str
     factors: dict[str, list[dict[str, Any]]]  # name -> which arms have it, any of these selections
     within: str  # computed at each value of this swept key
+    crossed: list[str]  # two factors: the effect of each also with and without the other
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
     there = {run.summary["norm"] for run in records}
     if strange := [norm for norm in norms if norm not in there]:
         raise UserError(
-            f"claim {hypothesis.claim}: spread={hypothesis.spread!r} names {strange[0]}, but no run "
-            f"of {source} has that norm; there are {', '.join(sorted(there)) or 'none'}."
+            f"claim {hypothesis.claim}: spread={hypothesis.spread!r} names {strange[0]}, but no "
+            f"run of {source} has that norm; there are {', '.join(sorted(there)) or 'none'}."
         )
     kept = [run for run in records if not norms or run.summary["norm"] in norms]
     residuals = paired_residuals(kept, metric)
