@@ -8,6 +8,7 @@
     scripts/benchmark.py decode RUN_DIR RUN_DIR ...
     scripts/benchmark.py conversion RUN_DIR data=text data.dir=DIR
     scripts/benchmark.py joeynmt --python JOEYNMT_ENV/bin/python data=text data.dir=DIR
+    scripts/benchmark.py eole --python EOLE_ENV/bin/python data=text data.dir=DIR
 
 Further arguments of all but `norms` and `decode` are overrides of train.py.
 """
@@ -70,10 +71,11 @@ def main() -> None:
     )
     conversion.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
     conversion.add_argument("--beams", nargs="+", type=int, default=[1, 5])
-    joeynmt = kinds.add_parser("joeynmt", parents=[common], help="training and decoding: JoeyNMT's")
-    joeynmt.add_argument("--python", type=Path, required=True, help="of JoeyNMT's environment")
-    joeynmt.add_argument("--steps", type=int, default=1000, help="trained before loss and decoding")
-    joeynmt.add_argument("--rounds", type=int, default=5, help="starts of each system")
+    for name, toolkit in (("joeynmt", "JoeyNMT"), ("eole", "eole")):
+        peer = kinds.add_parser(name, parents=[common], help=f"training and decoding: {toolkit}'s")
+        peer.add_argument("--python", type=Path, required=True, help="of its environment")
+        peer.add_argument("--steps", type=int, default=1000, help="before loss and decoding")
+        peer.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
     if overrides and args.kind in ("norms", "decode"):
         parser.error(f"unknown argument {overrides[0]}")
@@ -110,8 +112,10 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     from normlab.benchmarks import (
         conversion,
         decoding,
+        eole,
         joeynmt,
         norms,
+        peers,
         profiling,
         scaling,
         steps,
@@ -162,9 +166,12 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
                 CONF, overrides, args.run_dir, args.beams, args.blocks, device
             )
         case _:
-            found = joeynmt.benchmark(
-                args.python, RAW / "joeynmt", CONF, overrides, args.rounds, args.steps, args.device
-            )
+            config, task = peers.workload(CONF, overrides)
+            folder = (RAW / args.kind).absolute()
+            toolkit = joeynmt.JoeyNMT if args.kind == "joeynmt" else eole.Eole
+            peer = toolkit(args.python.absolute(), folder, config, task.encoded)
+            ours = peers.Normlab(folder, overrides)
+            found = peers.benchmark(peer, ours, task, args.rounds, args.steps, args.device)
     return {
         **found,
         "name": found["name"] + ("" if device.type == "cpu" else "_gpu"),

@@ -1,0 +1,157 @@
+"""eole 0.6 (the OpenNMT line) with the model, optimiser and data of a normlab config (peers.py).
+
+Its environment: `pip install eole aiohttp`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from normlab.benchmarks.peers import Files, check_installed, run
+from normlab.errors import UserError
+from normlab.runs.config import Config
+from normlab.tasks.translation.encoding import EncodedCorpus
+
+SPEED = re.compile(r"\d+/\s*(\d+) tok/s")  # source/target
+PERPLEXITY = re.compile(r"Validation perplexity: ([\d.e+]+)")
+NORMS = {"layernorm": "standard", "rmsnorm": "rms"}
+DECODE = """
+import json, sys, time
+import ctranslate2
+options = json.loads(sys.argv[1])
+lines = open(options["src"], encoding="utf-8").read().split("\\n")[:-1]
+model = ctranslate2.Translator(options["model"], inter_threads=1, intra_threads=options["threads"])
+started = time.perf_counter()
+found = model.translate_batch(
+    [line.split() for line in lines], beam_size=options["beam"], batch_type="tokens",
+    max_batch_size=options["batch"], max_decoding_length=100, length_penalty=options["alpha"],
+)
+seconds = time.perf_counter() - started
+texts = [" ".join(each.hypotheses[0]) for each in found]
+json.dump({"seconds": seconds, "lines": texts}, open(options["output"], "w"))
+"""
+
+
+class Eole:
+    """eole as peers.Peer; `python` is the interpreter of its environment."""
+
+    name = "eole"
+    version = "0.6"
+    precisions: Sequence[str] = ("fp32", "bf16")
+    dev_metric = "dev/loss"  # it smooths labels in validation too
+
+    def __init__(self, python: Path, folder: Path, config: Config, encoded: EncodedCorpus):
+        check_installed(python, "eole.bin.main")
+        if config.names.norm not in NORMS:
+            known = ", ".join(NORMS)
+            raise UserError(f"eole has no norm {config.names.norm}: choose one of {known}.")
+        if config.model["norm_placement"] != "pre":
+            raise UserError("eole's decoder is pre-norm: model.norm_placement=pre.")
+        self.python, self.folder, self.config = python, folder, config
+        self.files = Files(folder, encoded)
+
+    def train(
+        self, name: str, precision: str, steps: int, log_every: int, dev: str = "dev"
+    ) -> tuple[list[float], list[float]]:
+        """Trains; see peers.Peer."""
+        config = {
+            "seed": self.config.seed,
+            "share_vocab": True,
+            "src_vocab": str(self.folder / "vocab.txt"),
+            "src_vocab_size": 1_000_000,
+            "save_data": str(self.folder / "data"),
+            "overwrite": True,
+            "n_sample": 0,
+            "report_every": log_every,
+            "data": {"train": self._corpus("train"), "valid": self._corpus(dev)},
+            "model": self._model(),
+            "training": {**self._training(precision, steps), "model_path": str(self.folder / name)},
+        }
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        main = "from eole.bin.main import main; main()"
+        log = run([self.python, "-c", main, "train", "-config", path])
+        losses = [math.log(float(found)) for found in PERPLEXITY.findall(log)]
+        return [float(speed) for speed in SPEED.findall(log)], losses
+
+    def translate(self, name: str, beam: int) -> dict[str, tuple[float, list[str]]]:
+        """Translates the test set by CTranslate2, for which eole trains; see peers.Peer.
+
+        eole's own engine is left out: on a CPU every score of version 0.6.4 was NaN.
+        """
+        model, output = self.folder / f"{name}_ct2", self.folder / f"{name}_ct2.json"
+        convert = [str(self.python), "-m", "ctranslate2.converters.eole_ct2", "--force"]
+        run([*convert, "--model_path", str(self.folder / name), "--output_dir", str(model)])
+        options = {
+            "src": str(self.folder / "test.src"),
+            "model": str(model),
+            "output": str(output),
+            "beam": beam,
+            "batch": self.config.data["batch_tokens"],
+            "alpha": self.config.decoding["length_penalty"],
+            "threads": torch.get_num_threads(),
+        }
+        run([self.python, "-c", DECODE, json.dumps(options)])
+        found = json.loads(output.read_text(encoding="utf-8"))
+        return {"eole, CTranslate2": (found["seconds"], self.files.texts(found["lines"]))}
+
+    def _corpus(self, name: str) -> dict[str, Any]:
+        paths = {f"path_{side}": str(self.folder / f"{name}.{side}") for side in ("src", "tgt")}
+        return {**paths, "transforms": []}
+
+    def _model(self) -> dict[str, Any]:
+        model = self.config.model
+        if model["encoder_layers"] != model["decoder_layers"]:
+            raise UserError("eole: model.encoder_layers and model.decoder_layers must be equal.")
+        return {
+            "architecture": "transformer",
+            "hidden_size": model["d_model"],
+            "transformer_ff": model["d_ff"],
+            "heads": model["heads"],
+            "layers": model["encoder_layers"],
+            "share_embeddings": True,
+            "share_decoder_embeddings": True,
+            "add_qkvbias": True,
+            "add_ffnbias": True,
+            "layer_norm": NORMS[self.config.names.norm],
+            "embeddings": {
+                "word_vec_size": model["d_model"],
+                "position_encoding_type": "SinusoidalInterleaved",
+            },
+        }
+
+    def _training(self, precision: str, steps: int) -> dict[str, Any]:
+        config, width = self.config, self.config.model["d_model"]
+        warmup = config.schedule["warmup"]
+        return {
+            "compute_dtype": precision,
+            "use_amp": precision == "bf16",
+            "batch_type": "tokens",
+            "batch_size": config.data["batch_tokens"],
+            "valid_batch_size": config.data["batch_tokens"],
+            "normalization": "tokens",
+            "num_workers": 0,
+            "optim": "adam",
+            "adam_beta2": 0.98,
+            "adam_eps": 1e-9,
+            # noam: learning_rate / sqrt(width) * min(1 / sqrt(step), step / warmup^1.5), whose
+            # peak, at the end of the warm-up, is our lr
+            "decay_method": "noam",
+            "learning_rate": config.schedule["lr"] * math.sqrt(width * warmup),
+            "warmup_steps": warmup,
+            "max_grad_norm": config.trainer.clip,
+            "label_smoothing": config.task["label_smoothing"],
+            "dropout": [config.model["dropout"]],
+            "attention_dropout": [config.model["attention_dropout"]],
+            "param_init_method": "xavier_uniform",
+            "train_steps": steps,
+            "valid_steps": steps,
+            "save_checkpoint_steps": steps,
+            "keep_checkpoint": 1,
+        }
