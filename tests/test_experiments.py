@@ -4,14 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 from processes import script
 
+from normlab.norms import kernels
 from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
+from normlab.runs.components import stock_norm
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job, register_resolvers
 
@@ -54,6 +57,31 @@ def test_every_sweep_runs_what_is_registered(experiment, scale, monkeypatch):
         assert config.names.experiment == registration.name
         assert (config.trainer.max_steps or 0) == registration.steps
         assert config.trainer.max_steps or config.trainer.max_minutes
+
+
+@pytest.mark.parametrize(
+    ("experiment", "scale"), SWEEPS, ids=lambda each: getattr(each, "name", each)
+)
+def test_no_arm_is_set_apart_for_how_its_norm_is_computed(experiment, scale, monkeypatch):
+    # as where the kernels can be built; the paper's sizes are for a GPU
+    monkeypatch.setattr(kernels, "problem", lambda *_: None)
+    device = torch.device("cuda" if scale.startswith("paper") else "cpu")
+    registration = experiment.registrations[scale]
+    norms = {norm for arm in registration.arms() if (norm := dict(arm).get("norm"))} - {"none"}
+    images = {"axes": (-2, -1), "parameter_axis": -3} if experiment.name == "table10" else {}
+    found = {
+        name: stock_norm(name.removesuffix("_eighth"))(64, **images).implementation(device)
+        for name in norms  # prmsnorm_eighth is prmsnorm with another p
+    }
+    exceptions = {k: v for k, v in registration.implementations.items() if k in norms}
+    assert exceptions == {name: found[name] for name in exceptions}
+    assert len({found[name] for name in norms - exceptions.keys()}) <= 1, found
+
+
+def test_best_dev_stands_in_tables_of_translation_only():  # where it is a BLEU
+    for experiment in EXPERIMENTS:
+        named = any("best_dev" in table.metrics for table in experiment.tables)
+        assert not (named and experiment.name in ("table6", "table7", "table8", "table10"))
 
 
 def test_every_experiment_that_can_run_has_a_smoke_sweep():

@@ -105,6 +105,11 @@ def test_a_level_of_chance_is_a_line_across(axes):
 
 def test_a_metric_knows_which_way_is_better_also_at_a_step():
     assert text.lower_is_better("dev/nll@50") and not text.lower_is_better("test/bleu")
+    assert all(
+        text.lower_is_better(key)
+        for key in ("test/test/image_mean_rank", "dev/violation", "test/error", "dev/nll@50")
+    )
+    assert not any(map(text.lower_is_better, ("dev/recall", "dev/caption_r10", "best_dev")))
     assert text.has_better("dev/nll@50") and text.has_better("best_dev")
     assert not text.has_better("train/grad_norm@40") and not text.has_better("hidden/all/rotation")
     assert text.metric("dev/nll@50") == "dev NLL (nats per token) at step 50"

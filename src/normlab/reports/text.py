@@ -14,6 +14,14 @@ METRICS = {
     "dev/bleu": "dev SacreBLEU, greedy",
     "best_dev": "best dev SacreBLEU, greedy",
     "test/bleu": "test SacreBLEU, beam search",
+    "dev/error": "dev error (%)",
+    "test/error": "test error (%), best dev weights",
+    "dev/recall": "dev recall (%), mean of R@1, R@5 and R@10",
+    "test/recall": "test recall (%), best dev weights",
+    "dev/caption_r1": "dev R@1 (%), captions looked for",
+    "dev/caption_r10": "dev R@10 (%), captions looked for",
+    "dev/image_r1": "dev R@1 (%), images looked for",
+    "dev/image_r10": "dev R@10 (%), images looked for",
     "model.norm_placement": "norm placement",
     "init.mean": "mean of the initial weights",
     "init.apply_to": "shifted tensors",
@@ -31,7 +39,7 @@ MATRIX = {
     "grad_norm": "gradient norm",
     "effective_lr": "relative step",
 }
-LOWER_IS_BETTER = ("nll", "loss", "error", "rank")
+LOWER_IS_BETTER = ("nll", "loss", "error", "rank", "violation")  # ends of a key: "mean_rank" too
 NEITHER_IS_BETTER = ("grad_norm", "weight_norm", "effective_lr")
 
 
@@ -55,8 +63,11 @@ def metric(key: str) -> str:
 
 
 def lower_is_better(key: str) -> bool:
-    """Returns whether a smaller value of the metric is the better one."""
-    return _kind(key) in LOWER_IS_BETTER
+    """Returns whether a smaller value of the metric is the better one.
+
+    "best_dev" is taken for a BLEU: tables of other tasks name their metric.
+    """
+    return _kind(key).endswith(LOWER_IS_BETTER)
 
 
 def has_better(key: str) -> bool:
