@@ -47,6 +47,13 @@ def test_every_norm_gets_gradients_everywhere_and_has_one_bias_a_channel(kind):
             assert [b.numel() for b in biases] == [layer.convolution.out_channels]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_are_bf16_under_autocast_whatever_the_norm(kind):
+    layer = Convolution(3, 4, kind, size=3, padding=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(2, 3, 8, 8)).dtype == torch.bfloat16
+
+
 def test_a_norm_sees_each_image_and_channel_alone():
     layer = Convolution(3, 4, norms.RMSNorm, size=3, padding=1)
     with torch.no_grad():

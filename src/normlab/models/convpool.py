@@ -89,5 +89,5 @@ class Convolution(nn.Module):
         """Returns (batch, d_output, height, width), 2 less on each side without padding."""
         y = self.norm(self.convolution(x))
         if self.bias is not None:
-            y = y + self.bias
+            y = y + self.bias.to(y.dtype)  # or autocast's activations would be fp32 from here
         return F.leaky_relu(y, SLOPE, inplace=True)
