@@ -102,7 +102,9 @@ def cloze(
     A document is `sentences` sentences that name somebody; a name is another entity in each. The
     query is one of the sentences, with its first name as the gap and every other word left out with
     probability `dropped`. Entities come about equally often, so that guessing the most frequent one
-    is little better than chance. Documents share no sentence.
+    is little better than chance. What is to be learned is to find the sentence that the query is
+    made of, which shares most words with it: a rule that counts them answers every question.
+    Documents share no sentence.
     """
     if sentences < 2:
         raise UserError(f"sentences={sentences} must be 2 or more: one to find among others.")
