@@ -14,7 +14,8 @@ from normlab.reports.statistics import estimate
 NOTE = (
     "An effect is the mean of the arms with a factor less the mean of those without it; of two "
     "factors (×), how much larger the effect of one is where the other is there too; of three, how "
-    "much larger that is where the third is. Below zero: lower, which is better for a loss."
+    "much larger that is where the third is. Below zero: lower, which is better for a loss. A "
+    "dash: no mean, as a run of these arms diverged or is missing."
 )
 
 
@@ -102,7 +103,7 @@ def _has(spec: Effects, arm: Arm, factor: str) -> bool:
 
 def _cell(by_seed: Sequence[float]) -> str:
     if not by_seed:
-        return "no mean: an arm diverged or is missing"
+        return "-"
     if len(by_seed) < MIN_SEEDS:
         return f"{sum(by_seed) / len(by_seed):+.3g} (n={len(by_seed)})"
     return str(estimate(by_seed))

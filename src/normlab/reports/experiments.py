@@ -56,6 +56,7 @@ class Figure:
     chance: dict[str, float] = field(
         default_factory=dict
     )  # last part of a metric -> what chance gives
+    names: dict[str, str] = field(default_factory=dict)  # points: what the values of x are called
     paper: str = ""  # a file beside experiment.toml with the paper's own curve: step, norms ...
     paper_label: str = ""  # its quantity and data set
 

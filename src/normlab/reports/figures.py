@@ -44,6 +44,7 @@ class Panel:
     log: bool = False
     data: str = ""  # the data set, for the axis
     chance: float | None = None  # a level to compare with
+    names: dict[str, str] = field(default_factory=dict)  # points: value of x -> what it is called
 
 
 Draw = Callable[[Any, Panel], list[End]]
@@ -113,9 +114,12 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
     groups = _by_norm(panel.runs)
     for i, (norm, runs) in enumerate(groups.items()):
         colour, offset = COLOURS.get(norm, OTHER), (i - (len(groups) - 1) / 2) * 0.18
+        if panel.x == "norm":  # a row each
+            offset = 0.0
         ended = [run for run in runs if run.measure(panel.y) is not None]
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
+        lost = sum(run.diverged for run in runs)
         axes.plot(
             [run.measure(panel.y) for run in ended],
             at,
@@ -123,14 +127,14 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
             color=colour,
             markersize=4,
             alpha=0.8,
-            label=f"{norm} (n={n})",
+            label=f"{norm} (n={n}{f', {lost} diverged' if lost else ''})",
         )
         for run in runs:
             if run.diverged:
                 y = rows.index(value(run.setting(panel.x))) + offset
                 right = axes.get_yaxis_transform()
                 axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [panel.names.get(row, row) for row in rows])
     axes.invert_yaxis()
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return []

@@ -45,7 +45,18 @@ def draw_figure(found: Evidence, path: Path) -> bool:
             has_curve = any(not run.diverged for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
                 level = spec.chance.get(y.rpartition("/")[2])
-                panels.append(Panel(chosen, y, spec.x, title, log=log, data=data, chance=level))
+                panels.append(
+                    Panel(
+                        chosen,
+                        y,
+                        spec.x,
+                        title,
+                        log=log,
+                        data=data,
+                        chance=level,
+                        names=spec.names,
+                    )
+                )
                 if (
                     log and not spec.log
                 ):  # beside the log axis that the diverged runs need: the others alone
