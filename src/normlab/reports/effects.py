@@ -11,11 +11,15 @@ from normlab.reports.experiments import Effects
 from normlab.reports.samples import Side, Values
 from normlab.reports.statistics import estimate
 
+NONE = "-"
 NOTE = (
-    "An effect is the mean of the arms with a factor less the mean of those without it; of two "
-    "factors (×), how much larger the effect of one is where the other is there too; of three, how "
-    "much larger that is where the third is. Below zero: lower, which is better for a loss. A "
-    "dash: no mean, as a run of these arms diverged or is missing."
+    "An effect is the mean of the arms with a factor less the mean of those without it; below "
+    "zero, the loss is lower with it. "
+    "Rows with × and the last column are differences of effects: below zero, the effect of one is "
+    "more negative where the other is there too, or at the second mean; that says nothing of which "
+    "network is better. "
+    "The intervals are for one row each, not corrected for their number; verdicts are above. "
+    "A dash: a run of these arms diverged, so that there is no mean; rows of dashes are left out."
 )
 
 
@@ -48,24 +52,42 @@ def effect_rows(spec: Effects, measured: Sequence[Values]) -> list[str]:
         at = [contrast(spec, factors, {arm: each[arm] for arm in arms}) for each in measured]
         gaps = [{s: b[s] - a[s] for s in a.keys() & b.keys()} for a, b in itertools.pairwise(at)]
         cells = [_cell(list(by_seed.values())) for by_seed in [*at, *gaps]]
-        lines.append("| " + " | ".join([words, *cells]) + " |")
+        if set(cells) != {NONE}:
+            lines.append("| " + " | ".join([words, *cells]) + " |")
     return lines
 
 
 def contrasts(
     spec: Effects, arms: Sequence[Arm]
 ) -> list[tuple[str, tuple[str, ...], Sequence[Arm]]]:
-    """Returns the name, the factors and the arms of each effect that is shown."""
+    """Returns the name, the factors and the arms of each effect that is shown.
+
+    Main effects; each crossed factor with and without the other, and every other factor at each
+    corner of the two, since a mean over all arms is lost with one of them; interactions.
+    """
     found: list[tuple[str, tuple[str, ...], Sequence[Arm]]]
     found = [(factor, (factor,), arms) for factor in spec.factors]
     for one, other in itertools.permutations(spec.crossed):
-        having = [arm for arm in arms if _has(spec, arm, other)]
-        lacking = [arm for arm in arms if arm not in having]
-        found.append((f"{one}, with {other}", (one,), having))
-        found.append((f"{one}, without {other}", (one,), lacking))
+        found += [(f"{one}, {words}", (one,), kept) for words, kept in _corners(spec, arms, other)]
+    for factor in [each for each in spec.factors if each not in spec.crossed]:
+        for words, kept in _corners(spec, arms, *spec.crossed):
+            found.append((f"{factor}, {words}", (factor,), kept))
     for size in range(2, len(spec.factors) + 1):
         for each in itertools.combinations(spec.factors, size):
             found.append((" × ".join(each), each, arms))
+    return found
+
+
+def _corners(spec: Effects, arms: Sequence[Arm], *factors: str) -> list[tuple[str, list[Arm]]]:
+    """Returns the arms at each combination of `factors`, and what it is called."""
+    found: list[tuple[str, list[Arm]]] = [("", list(arms))]
+    for factor in factors:
+        found = [
+            (f"{words} and {how} {factor}".removeprefix(" and "), kept)
+            for words, here in found
+            for how, wanted in (("with", True), ("without", False))
+            for kept in [[arm for arm in here if _has(spec, arm, factor) == wanted]]
+        ]
     return found
 
 
@@ -103,7 +125,7 @@ def _has(spec: Effects, arm: Arm, factor: str) -> bool:
 
 def _cell(by_seed: Sequence[float]) -> str:
     if not by_seed:
-        return "-"
+        return NONE
     if len(by_seed) < MIN_SEEDS:
         return f"{sum(by_seed) / len(by_seed):+.3g} (n={len(by_seed)})"
     return str(estimate(by_seed))
