@@ -170,7 +170,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
             folder = (RAW / args.kind).absolute()
             toolkit = joeynmt.JoeyNMT if args.kind == "joeynmt" else eole.Eole
             peer = toolkit(args.python.absolute(), folder, config, task.encoded)
-            ours = peers.Normlab(folder, overrides)
+            ours = peers.Normlab(folder / "normlab", overrides)
             found = peers.benchmark(peer, ours, task, args.rounds, args.steps, args.device)
     return {
         **found,

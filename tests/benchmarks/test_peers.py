@@ -4,6 +4,7 @@ import json
 import stat
 
 import pytest
+import torch
 import yaml
 
 from normlab.benchmarks import peers
@@ -77,7 +78,14 @@ def references(task):
 
 
 def test_joeynmt_reads_our_subwords_and_our_model(joey, task):
-    assert joey.train("t", "fp32", 20, 10) == ([900.0, 1000.0], [6.81])
+    speeds, (loss,) = joey.train("t", "fp32", 20, 10)
+    assert speeds == [900.0, 1000.0]
+    # it logs KL(smoothed label || model), which is 0 for a model that says the smoothed label
+    words = task[1].encoded.tokenizer.get_vocab_size() + 4
+    label = torch.full((words,), 0.1 / (words - 2))
+    label[0], label[1] = 0.9, 0.0  # the word; padding
+    entropy = torch.special.entr(label).sum().item()
+    assert loss == pytest.approx(6.81 + entropy, abs=1e-4)
     config = yaml.safe_load((joey.folder / "t.yaml").read_text())
     assert config["model"]["encoder"]["hidden_size"] == joey.config.model["d_model"]
     assert config["training"]["batch_size"] == joey.config.data["batch_tokens"]
@@ -108,7 +116,7 @@ def test_eole_reads_our_subwords_and_our_model(eole, task, tmp_path):
 
 
 def test_a_round_starts_every_system_once(eole, monkeypatch):
-    ours = Normlab(eole.folder, [])
+    ours = Normlab(eole.folder / "ours", [])
     monkeypatch.setattr(ours, "train", lambda name, precision, steps, every: ([1, 4000, 4000], []))
     monkeypatch.setattr(eole, "train", lambda *_, dev: ([1, 1000, 1000], []))
     times = training_times(eole, ours, rounds=3)
@@ -117,7 +125,7 @@ def test_a_round_starts_every_system_once(eole, monkeypatch):
 
 
 def test_the_benchmark_says_losses_and_bleu_of_every_way_to_decode(joey, task, monkeypatch):
-    ours = Normlab(joey.folder, [])
+    ours = Normlab(joey.folder / "ours", [])
     monkeypatch.setattr(ours, "train", lambda *_: ([1.0, 2.0], [6.5]))
     monkeypatch.setattr(peers, "load_translator", lambda *_, **__: lambda texts, beam: (texts, []))
     (joey.folder / "trained").mkdir()
@@ -126,8 +134,15 @@ def test_the_benchmark_says_losses_and_bleu_of_every_way_to_decode(joey, task, m
     assert list(decoding) == ["JoeyNMT", "JoeyNMT's model, normlab's search", "normlab"]
     assert decoding["JoeyNMT"] == [40.0702] * 2
     notes = " ".join(found["notes"])
-    assert "Dev NLL per token after 20 steps: JoeyNMT, fp32 6.81, normlab, fp32 6.50" in notes
+    assert "Label-smoothed dev loss per token after 20 steps: JoeyNMT, fp32 " in notes
+    assert "normlab, fp32 6.50" in notes
     assert "beam 5: JoeyNMT 100.0, JoeyNMT's model, normlab's search 100.0" in notes
+
+
+def test_numbers_of_an_earlier_benchmark_are_never_read(tmp_path):
+    (tmp_path / "fp32_0").mkdir()
+    with pytest.raises(UserError, match="earlier benchmark: delete it first"):
+        Normlab(tmp_path, [])
 
 
 @pytest.mark.parametrize(("kind", "package"), [(JoeyNMT, "joeynmt"), (Eole, "eole")])

@@ -45,6 +45,10 @@ class Eole:
     version = "0.6"
     precisions: Sequence[str] = ("fp32", "bf16")
     dev_metric = "dev/loss"  # it smooths labels in validation too
+    differs = (
+        "embeddings, tied to the softmax, start with a fifth of our deviation; CTranslate2 divides "
+        "scores by another power of the length; at most 100 tokens a sentence."
+    )
 
     def __init__(self, python: Path, folder: Path, config: Config, encoded: EncodedCorpus):
         check_installed(python, "eole.bin.main")

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+import torch
+
 from normlab.errors import UserError
 from normlab.runs import components
 from normlab.runs.config import Config, check
@@ -37,6 +39,7 @@ class Peer(Protocol):
     version: str  # "2.3"
     precisions: Sequence[str]  # that it has on a CPU, fp32 first
     dev_metric: str  # which of our metrics its dev loss is
+    differs: str  # what it does otherwise than our trainer, and cannot be told not to
 
     def train(
         self, name: str, precision: str, steps: int, log_every: int, dev: str = "dev"
@@ -63,7 +66,8 @@ class Files:
         write_ids(encoded.dev, folder / "dev")
         write_ids(next(iter(encoded.test.values())), folder / "test")
         write_ids(_head(encoded.dev, 8), folder / "head")
-        words = map(str, range(encoded.tokenizer.get_vocab_size()))
+        self.words = encoded.tokenizer.get_vocab_size()
+        words = map(str, range(self.words))
         (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
 
     def texts(self, lines: Sequence[str]) -> list[str]:
@@ -90,9 +94,13 @@ def _head(data: EncodedBitext, n: int) -> EncodedBitext:
 
 
 def run(command: Sequence[str | Path], **environment: str) -> str:
-    """Returns all that a command prints; raises UserError when it fails."""
+    """Returns all that a command prints; raises UserError when it fails.
+
+    It may use as many threads as this process does.
+    """
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}
+        command, capture_output=True, text=True, env={**os.environ, **threads, **environment}
     )
     printed = done.stdout + done.stderr
     if done.returncode:
@@ -110,9 +118,11 @@ def check_installed(python: Path, package: str) -> None:
 
 
 class Normlab:
-    """normlab as a user runs it: train.py with `overrides`, its runs in `folder`."""
+    """normlab as a user runs it: train.py with `overrides`, its runs in `folder`, an empty one."""
 
     def __init__(self, folder: Path, overrides: list[str]):
+        if folder.exists() and any(folder.iterdir()):  # a finished run there would not run again
+            raise UserError(f"{folder} has files of an earlier benchmark: delete it first.")
         self.folder, self.overrides = folder, overrides
 
     def train(
@@ -127,6 +137,7 @@ class Normlab:
             f"trainer.max_steps={steps}",
             f"trainer.log_every={log_every}",
             f"trainer.eval_every={steps}",
+            f"trainer.threads={torch.get_num_threads()}",
             "decoding.beam=1",
         ]
         run([sys.executable, "train.py", *overrides])
@@ -203,12 +214,14 @@ def benchmark(
     first = next(iter(decoding))
     records.append({"title": title, "baseline": first, "work": work, "times": decoding})
     method = [
-        "Every variant a process of its own, started once per round in random order; the steps",
-        "up to the first log line left out; ratios within a round, 95 % bootstrap interval.",
+        "Training: every variant a process of its own, started once per round in random order; the",
+        "steps up to the first log line left out. Ratios within a round, 95 % bootstrap interval.",
     ]
     of = {"dev/nll": "Dev NLL", "dev/loss": "Label-smoothed dev loss"}[peer.dev_metric]
     notes = [
-        "The same Transformer, optimiser, batch limit and subwords.",
+        f"One Transformer, schedule, batch limit and subwords. {peer.name}: {peer.differs}",
+        "Decoding: seconds as each prints them, without loading; normlab, in this process, reads",
+        "and writes text in that time, the others numbers of subwords.",
         f"{of} per token after {steps} steps: {_listed(losses, '.2f')}.",
         *(f"BLEU of {test_name}, {beam}: {_listed(each, '.1f')}." for beam, each in bleu.items()),
     ]
