@@ -35,8 +35,8 @@ def main() -> None:
         print(translation)
     if cut:
         print(translator.warning(cut), file=sys.stderr)
-    lines = list(zip(sentences, translations, strict=True))
-    empty = [str(i) for i, (src, tgt) in enumerate(lines, 1) if src.strip() and not tgt]
+    lines = enumerate(zip(sentences, translations, strict=True), 1)
+    empty = [str(i) for i, (src, tgt) in lines if src.strip() and not tgt]
     if empty:
         print(f"translated to nothing: line {', '.join(empty[:10])}", file=sys.stderr)
 

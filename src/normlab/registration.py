@@ -80,8 +80,7 @@ class Registration:
         keys = sorted(self.grid, key=lambda key: key == "norm")
         product = itertools.product(*(self.grid[key] for key in keys))
         arms = [tuple(zip(keys, map(frozen, values), strict=True)) for values in product]
-        wanted = [{key: frozen(value) for key, value in arm.items()} for arm in self.only]
-        return [arm for arm in arms if not wanted or any(within(arm, w) for w in wanted)]
+        return [arm for arm in arms if not self.only or any(within(arm, w) for w in self.only)]
 
     def cost(self) -> str:
         """Returns the estimated cost in words, "" when there is no estimate."""
@@ -93,8 +92,7 @@ class Registration:
 
     def select(self, selection: dict[str, Any]) -> list[Arm]:
         """Returns the arms that a selection names; raises UserError when it names none."""
-        frozen_selection = {key: frozen(value) for key, value in selection.items()}
-        arms = [arm for arm in self.arms() if within(arm, frozen_selection)]
+        arms = [arm for arm in self.arms() if within(arm, selection)]
         if not arms:
             raise UserError(f"{self.name} has no arm {selection}: see its grid.")
         return arms
@@ -103,7 +101,7 @@ class Registration:
 def within(arm: Arm, selection: dict[str, Any]) -> bool:
     """Returns whether the arm has every value of `selection`."""
     point = dict(arm)
-    return all(key in point and point[key] == value for key, value in selection.items())
+    return all(key in point and point[key] == frozen(value) for key, value in selection.items())
 
 
 def frozen(value: Any) -> Any:

@@ -7,19 +7,13 @@ the data and the scores of the words stay JoeyNMT's, so that what differs is the
 
 import runpy
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from normlab.models.seq2seq import State
 from normlab.tasks.translation.search import beam
-
-
-class State(NamedTuple):
-    """As models.seq2seq.State: the encoder's output by sentence, the words by hypothesis."""
-
-    memory: tuple[Tensor, Tensor]
-    past: Tensor
 
 
 def beam_search(
@@ -53,8 +47,8 @@ def beam_search(
 
     n = len(src_mask)
     limits = torch.full((n,), max_output_length, device=encoder_output.device)
-    past = limits.new_empty((n, 0))
-    state = State((encoder_output, src_mask), past)
+    no_words = limits.new_empty((n, 0))
+    state = State(memory=(encoder_output, src_mask), past=no_words)
     with torch.no_grad():
         found = beam(step, state, limits, model.bos_index, model.eos_index, beam_size, alpha)
     rows = [torch.tensor([*words, model.eos_index]) for words in found]

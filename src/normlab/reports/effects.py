@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from normlab.registration import MIN_SEEDS, Arm, frozen, within
+from normlab.registration import MIN_SEEDS, Arm, within
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Effects
@@ -117,10 +117,7 @@ def _without(arm: Arm, key: str) -> Arm:
 
 
 def _has(spec: Effects, arm: Arm, factor: str) -> bool:
-    return any(
-        within(arm, {key: frozen(value) for key, value in each.items()})
-        for each in spec.factors[factor]
-    )
+    return any(within(arm, selection) for selection in spec.factors[factor])
 
 
 def _cell(by_seed: Sequence[float]) -> str:
