@@ -28,7 +28,13 @@ from normlab.training.step import autocast, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")
-PAPER = {"RNNSearch": "table3", "Transformer": "table4"}  # where the paper's seconds are
+PAPER = {  # model -> table with the paper's seconds, and their column there
+    "RNNSearch": ("table3", "seconds_per_1k_steps"),
+    "Transformer": ("table4", "seconds_per_1k_steps"),
+    "AttentiveReader": ("table6", "seconds_per_100_steps"),
+    "OrderEmbedding": ("table7", "seconds_per_100_steps"),
+    "ConvPool": ("table10", "seconds_per_epoch"),
+}
 
 
 class Variant(NamedTuple):
@@ -169,17 +175,18 @@ def build_steps(
 def benchmark(work: Workload, model: str, blocks: int, device: torch.device) -> dict[str, Any]:
     """Returns the record of the steps of `model`, an option of conf/model, beside the paper's."""
     record = step_times(work, f"{model}, {work.precision}", blocks, device)
-    table = PAPER.get(work.model)
-    if table is not None:
+    table, column = PAPER.get(work.model, ("", ""))
+    if table:
         rows = read_experiment(table, Path("experiments")).paper
-        record["paper"] = {row["norm"]: float(row["seconds_per_1k_steps"]) for row in rows}
+        record["paper"] = {row["norm"]: float(row[column]) for row in rows}
+        record["paper_unit"] = column.replace("seconds_per", "s per").replace("_", " ")
     compiled = any(name.endswith("compiled") for name in work.steps)
     notes = [
         "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
         "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
         "holds the rest of a GRU step.",
     ]
-    if table is not None:
+    if table:
         notes[-1] += f" The paper's seconds are those of its {table}."
     return {
         "name": f"steps_{model}_{work.precision}" + "_compiled" * compiled,

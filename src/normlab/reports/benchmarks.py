@@ -137,7 +137,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if any(gains.values()):
         head += ["of LayerNorm's cost saved"]
     if "paper" in record:
-        head += ["paper: s per 1k steps", "paper: ratio to layernorm", "paper: saved"]
+        unit_there = record.get("paper_unit", "s per 1k steps")
+        head += [f"paper: {unit_there}", "paper: ratio to layernorm", "paper: saved"]
     if "work" in record:
         head += [f"{record['work']['of']}/s"]
     if "bytes" in record:
