@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from normlab.registration import Arm
-from normlab.reports.effects import contrast, contrasts, effect_rows
+from normlab.reports.effects import contrast, contrasts, effect_rows, is_factorial
 from normlab.reports.experiments import Effects, read_experiment
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -51,6 +51,17 @@ def made_up() -> dict[Arm, dict[int, float | None]]:
 )
 def test_effects_are_those_the_values_were_made_with(factors: tuple[str, ...], effect: float):
     assert contrast(SPEC, factors, made_up()) == pytest.approx({1: effect, 2: effect})
+
+
+def test_only_arms_with_every_combination_once_have_effects():
+    every = list(made_up())
+    elsewhere = [tuple((k, 0.2 if k == "init.mean" else v) for k, v in each) for each in every]
+    assert is_factorial(SPEC, every) and is_factorial(SPEC, [*every, *elsewhere])
+    assert not is_factorial(SPEC, every[:-1])
+    assert not is_factorial(SPEC, [*every, *elsewhere[1:]])
+    assert not is_factorial(SPEC, [*every[:-1], every[0]])
+    twice = [(*each, ("schedule.lr", lr)) for each in every for lr in (1e-3, 4e-3)]
+    assert not is_factorial(SPEC, twice)
 
 
 def test_effects_with_and_without_another_factor():

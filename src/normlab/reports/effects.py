@@ -23,6 +23,19 @@ NOTE = (
 )
 
 
+def is_factorial(spec: Effects, arms: Sequence[Arm]) -> bool:
+    """Returns whether `arms` hold each combination of the factors once, at each `spec.within`.
+
+    Of other arms, such as those of a control, the sums below are no effects.
+    """
+    combinations = list(itertools.product((True, False), repeat=len(spec.factors)))
+    corners: dict[object, list[tuple[bool, ...]]] = {}
+    for arm in arms:
+        corner = tuple(_has(spec, arm, factor) for factor in spec.factors)
+        corners.setdefault(dict(arm).get(spec.within), []).append(corner)
+    return all(sorted(there, reverse=True) == combinations for there in corners.values())
+
+
 def effect_table(found: Evidence, spec: Effects) -> list[str]:
     """Returns the Markdown lines of every effect, at each value of `spec.within` and between them.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.reports import text
-from normlab.reports.effects import NOTE, effect_table
+from normlab.reports.effects import NOTE, effect_table, is_factorial
 from normlab.reports.evidence import Evidence
 from normlab.reports.experiments import SMOKE
 from normlab.reports.panels import draw_figure, legend
@@ -60,8 +60,9 @@ def _page(found: Evidence, drawn: bool) -> list[str]:
             *arm_table(found, table),
             "",
         ]
-    if experiment.effects and found.selection.runs:
-        lines += ["### Effects", "", *effect_table(found, experiment.effects), "", NOTE, ""]
+    effects = experiment.effects
+    if effects and found.selection.runs and is_factorial(effects, found.selection.arms):
+        lines += ["### Effects", "", *effect_table(found, effects), "", NOTE, ""]
     if drawn:
         lines += [
             f"![{experiment.title}](figure.png)",
