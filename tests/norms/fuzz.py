@@ -204,6 +204,45 @@ def operator(ops):
     return "result"
 
 
+def planes():
+    """The norm of images and its gradient, all right or with one wrong argument."""
+    n, channels = random_.choice((1, 2, 7, 40)), random_.choice(WIDTHS)
+    dtype, centre, has_bias = random_.choice(FLOATS), random_.random() < 0.5, random_.random() < 0.5
+    k = n if centre else random_.randint(1, n)
+    x = tensor([random_.choice((0, 1, 3, 40)), n, channels], dtype)
+    gain, bias = parameters(channels, dtype)
+    bias = bias if has_bias else None
+    forward, spoilt = torch.ops.normlab.plane_norm, random_.random() < 0.6
+    given = {"x": x, "gain": gain, "bias": bias, "eps": EPS, "k": k, "centre": centre}
+    names = {"gain": None, "bias": None, "k": n}
+    backwards = random_.random() < 0.5
+    if backwards:
+        given = {"dy": tensor(x.shape, dtype), "x": x, "gain": gain, "k": k, "centre": centre}
+        given |= {"statistics": forward(x, gain, None, EPS, k, centre)[1], "has_bias": True}
+        other = torch.float32 if dtype == torch.float64 else torch.float64
+        names = {"dy": other, "gain": None, "statistics": torch.bfloat16, "k": n}
+    name = spoil(given, names) if spoilt else None
+    operator = torch.ops.normlab.plane_norm_backward if backwards else forward
+    got = attempt(lambda: operator(**given))
+    if spoilt:
+        assert isinstance(got, str), f"plane_norm took a wrong {name}"
+        return "error"
+    assert not isinstance(got, str), f"plane_norm refused what is right: {got}"
+    inputs = [t.detach().double().requires_grad_() for t in (x, x.new_ones(channels))]
+    inputs[1] = inputs[1] if gain is None else gain.detach().double().requires_grad_()
+    added = torch.zeros(channels) if bias is None or backwards else bias
+    inputs.append(added.detach().double().requires_grad_())
+    out = formula(inputs[0].transpose(1, 2), None, None, k, centre).transpose(1, 2)
+    out = out * inputs[1] + inputs[2]
+    if backwards:
+        wanted = torch.autograd.grad(out, inputs, given["dy"].double())
+        for a, b in zip((got[0], *got[1]), wanted, strict=True):
+            close(a, b, dtype)
+    else:
+        close(got[0], out, dtype)
+    return "result"
+
+
 def formula(x, gain, bias, k, centre):
     if centre:
         return functional.layer_norm(x, gain, bias, EPS)
@@ -266,7 +305,8 @@ def main(cases, seed):
     random_.seed(seed)
     torch.manual_seed(seed)
     assert cpu.load() is None, cpu.load()
-    kinds = {"layer": layer, "operator": lambda: operator(torch.ops.normlab), "gru": gru}
+    kinds = {"layer": layer, "operator": lambda: operator(torch.ops.normlab)}
+    kinds |= {"gru": gru, "planes": planes}
     counts = Counter()
     for case in range(cases):
         name = random_.choice(list(kinds))

@@ -1,5 +1,6 @@
 """The layers: arguments, parameters, implementations that agree, one output dtype."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -169,8 +170,16 @@ def test_state_dicts_exchange_with_torch_in_both_directions(kind):
 IMAGES = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(7))
 
 
-@pytest.mark.parametrize("name", ["layernorm", "rmsnorm", "prmsnorm", "l2norm"])
-def test_images_are_normalised_over_height_and_width_with_parameters_for_each_channel(name):
+@pytest.mark.parametrize(
+    ("name", "impl"),
+    [
+        ("l2norm", "composed"),
+        *itertools.product(("layernorm", "rmsnorm", "prmsnorm"), ("composed", "fused")),
+    ],
+)
+def test_images_are_normalised_over_height_and_width_with_parameters_for_each_channel(name, impl):
+    if impl == "fused" and (problem := kernels.problem("cpu")):
+        pytest.skip(problem)
     kind, formula = {
         "layernorm": (LayerNorm, functional.layer_norm),
         "rmsnorm": (RMSNorm, functional.rms_norm),
@@ -178,8 +187,7 @@ def test_images_are_normalised_over_height_and_width_with_parameters_for_each_ch
         "prmsnorm": (partial(PRMSNorm, p=0.1), partial(functional.prms_norm, k=2)),
         "l2norm": (L2Norm, functional.l2_norm),
     }[name]
-    norm = randomised(kind(3, bias=True, axes=(-2, -1), parameter_axis=-3))
-    assert norm.implementation(IMAGES.device) == "composed"
+    norm = randomised(kind(3, bias=True, impl=impl, axes=(-2, -1), parameter_axis=-3))
     for x in (IMAGES, IMAGES.to(memory_format=torch.channels_last)):
         y = norm(x)
         for sample in range(2):
@@ -188,6 +196,20 @@ def test_images_are_normalised_over_height_and_width_with_parameters_for_each_ch
                 expected = pixels * norm.weight[channel] + norm.bias[channel]
                 torch.testing.assert_close(y[sample, channel], expected)
     assert norm(IMAGES.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(norm(IMAGES[0]), norm(IMAGES)[0])  # an image without a batch
+    several = torch.stack((IMAGES, -IMAGES))
+    torch.testing.assert_close(norm(several)[1], norm(-IMAGES))
+
+
+@pytest.mark.skipif(kernels.problem("cpu") is not None, reason="no kernels")
+def test_auto_takes_the_kernel_for_images_on_a_cpu():
+    layout = {"axes": (-2, -1), "parameter_axis": -3}
+    for kind in (LayerNorm, RMSNorm, PRMSNorm):
+        assert kind(3, **layout).implementation(torch.device("cpu")) == "fused"
+        assert kind(3, **layout).implementation(torch.device("cuda")) == "composed"
+    assert RMSNorm(5, axes=(-2, -1), parameter_axis=-1)(IMAGES).shape == IMAGES.shape
+    with pytest.raises(UserError, match="over height and width there is no kernel for cuda"):
+        RMSNorm(3, impl="fused", **layout).implementation(torch.device("cuda"))
 
 
 def test_other_axes_are_checked_and_have_no_kernel_by_name():
@@ -196,8 +218,10 @@ def test_other_axes_are_checked_and_have_no_kernel_by_name():
         norm(torch.ones(2, 4, 5, 5))
     with pytest.raises(RuntimeError, match="x must have size 3 in axis -3"):
         norm(torch.ones(5, 5))
-    with pytest.raises(UserError, match="impl=fused is for norms over the last axis"):
-        RMSNorm(3, impl="fused", axes=(-2, -1), parameter_axis=-3)
+    with pytest.raises(UserError, match=r"impl=native is not for norms over axes \(-2, -1\)"):
+        RMSNorm(3, impl="native", axes=(-2, -1), parameter_axis=-3)
+    with pytest.raises(UserError, match=r"impl=fused is not for norms over axes \(-2,\)"):
+        RMSNorm(3, impl="fused", axes=(-2,))
 
 
 @pytest.mark.parametrize("norm", [LayerNorm(32), RMSNorm(32), RMSNorm(32, impl="native")])

@@ -69,10 +69,12 @@ class AffineNorm(Norm):
                 f"impl={impl} does not exist for {type(self).__name__}: choose one of {known}."
             )
         self.over_last_axis = (self.axes, parameter_axis) == ((-1,), -1)
-        if impl not in ("auto", "composed") and not self.over_last_axis:
-            raise UserError(f"impl={impl} is for norms over the last axis: use impl=auto.")
+        self.of_planes = (self.axes, parameter_axis) == ((-2, -1), -3)  # as in images
+        fits = self.over_last_axis or (impl == "fused" and self.of_planes)
+        if impl not in ("auto", "composed") and not fits:
+            raise UserError(f"impl={impl} is not for norms over axes {axes}: use impl=auto.")
         self.eps, self.impl = eps, impl
-        self.k = dim
+        self.k = self.measured(dim)
         self.weight = nn.Parameter(torch.ones(dim)) if gain else None
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
@@ -91,10 +93,21 @@ class AffineNorm(Norm):
         """Returns the same by torch's operator."""
         raise NotImplementedError
 
+    def measured(self, n: int) -> int:
+        """Returns how many of n inputs the statistics are taken from."""
+        return n
+
     def fused(self, x: Tensor) -> Tensor:
         """Returns the same by our kernel."""
-        norm = kernels.operators(x.device.type).norm
-        return norm(x, self.weight, self.bias, self.eps, self.k, self.centre)[0]
+        operators = kernels.operators(x.device.type)
+        if self.over_last_axis:
+            norm = operators.norm
+            return norm(x, self.weight, self.bias, self.eps, self.k, self.centre)[0]
+        last = x.movedim(-3, -1)  # (..., height, width, dim): no copy of a channels_last image
+        n = last.shape[-3] * last.shape[-2]
+        planes, k = last.reshape(-1, n, self.dim), self.measured(n)
+        y = operators.plane_norm(planes, self.weight, self.bias, self.eps, k, self.centre)[0]
+        return y.view(last.shape).movedim(-1, -3)
 
     def fallback(self, device: torch.device) -> str:
         """Returns what `auto` takes where there are no fused kernels."""
@@ -106,16 +119,27 @@ class AffineNorm(Norm):
         Raises UserError when that is `fused` by name and its kernels cannot be built here.
         """
         if self.impl != "auto":
-            if self.impl == "fused" and (why := kernels.problem(device.type, self.dim)):
+            if self.impl == "fused" and (why := self.no_kernel(device)):
                 raise UserError(f"impl=fused is not available: {why}; use impl=auto.")
             return self.impl
         if not self.over_last_axis:
-            return "composed"
+            fused = "fused" in self.implementations and self.no_kernel(device) is None
+            return "fused" if fused else "composed"
         fallback = self.fallback(device) if "native" in self.implementations else "composed"
         # On a GPU torch's own operators are single kernels too, and cost less to call.
         if "fused" not in self.implementations or (device.type, fallback) == ("cuda", "native"):
             return fallback
-        return fallback if kernels.problem(device.type, self.dim) else "fused"
+        return fallback if self.no_kernel(device) else "fused"
+
+    def no_kernel(self, device: torch.device) -> str | None:
+        """Returns why no fused kernel computes this norm on `device`, None when one does."""
+        if self.over_last_axis:
+            return kernels.problem(device.type, self.dim)
+        if not self.of_planes:
+            return f"there is no kernel over axes {self.axes}"
+        if device.type != "cpu":
+            return f"over height and width there is no kernel for {device.type}"
+        return kernels.problem("cpu")
 
     def in_gru_kernel(self) -> bool:
         """Whether the CPU kernel computes this norm, and nobody watches its calls."""
@@ -123,20 +147,21 @@ class AffineNorm(Norm):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns `x` normalised; raises RuntimeError, as torch does, if it has not size `dim`."""
-        if not self.over_last_axis:
-            return self._over_axes(x)
-        self._check(x, -1)
+        self._check(x, self.parameter_axis)
         implementation = self.implementation(x.device)
         if implementation == "fused":
             return self.fused(x)
         if implementation == "native":
             return self.native(x)
-        return self.composed(x, self.weight, self.bias)
+        if self.over_last_axis:
+            return self.composed(x, self.weight, self.bias)
+        return self._over_axes(x)
 
     def of_sum(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the norm of x + y, a residual sum; the fused kernel takes the sum too."""
         alike = x.dtype == y.dtype and x.shape == y.shape
-        if observed(self) or not alike or self.implementation(x.device) != "fused":
+        fused = self.over_last_axis and self.implementation(x.device) == "fused"
+        if observed(self) or not alike or not fused:
             return self(x + y, mask)
         self._check(x, -1)
         add_norm = kernels.operators(x.device.type).add_norm
@@ -155,7 +180,6 @@ class AffineNorm(Norm):
             )
 
     def _over_axes(self, x: Tensor) -> Tensor:
-        self._check(x, self.parameter_axis)
         axes = [range(x.dim())[axis] for axis in self.axes]
         order = [axis for axis in range(x.dim()) if axis not in axes] + axes
         moved = functional.statistics_dtype(x).permute(order)  # (..., normalised axes)
@@ -260,13 +284,16 @@ class PRMSNorm(AffineNorm):
     ):
         if not 1e-9 <= p <= 1:  # partial_size reads nine decimals
             raise UserError(f"p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
+        self.p = p
         super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
-        self.p, self.k = p, functional.partial_size(dim, p)
+
+    def measured(self, n: int) -> int:
+        """Returns k."""
+        return functional.partial_size(n, self.p)
 
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Returns the formula; over other axes k is a share of their size, not of `dim`."""
-        k = self.k if self.over_last_axis else functional.partial_size(x.shape[-1], self.p)
-        return functional.prms_norm(x, weight, bias, self.eps, k)
+        """Returns the formula."""
+        return functional.prms_norm(x, weight, bias, self.eps, self.measured(x.shape[-1]))
 
     def extra_repr(self) -> str:
         """Returns the same with p and k."""

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from normlab.registration import MIN_SEEDS, Arm, within
 from normlab.reports import text
@@ -23,7 +23,7 @@ NOTE = (
 )
 
 
-def is_factorial(spec: Effects, arms: Sequence[Arm]) -> bool:
+def is_factorial(spec: Effects, arms: Iterable[Arm]) -> bool:
     """Returns whether `arms` hold each combination of the factors once, at each `spec.within`.
 
     Of other arms, such as those of a control, the sums below are no effects.

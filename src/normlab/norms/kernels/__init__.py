@@ -1,8 +1,9 @@
-"""The fused norms: one operator set in C++ for CPU (norms.cpp, gru.cpp), one in Triton (gpu.py).
+"""The fused norms: one operator set in C++ for CPU, one in Triton (gpu.py).
 
-Each has norm, add_norm and norm_backward, with the same arguments and results. Both differentiate
-themselves: the C++ operators in C++, because torch's registration of Python gradients costs more
-for each call than a small norm.
+Each has norm, add_norm and norm_backward, with the same arguments and results (norms.cpp). The C++
+set also has plane_norm for images (planes.cpp) and gru for a step of one (gru.cpp). They
+differentiate themselves, the C++ norms and GRU in C++, because torch's registration of Python
+gradients (gradients.py) costs more for each call than a small norm.
 """
 
 from typing import Any

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import torch
 
-from normlab.norms.kernels import shapes
+from normlab.norms.kernels import gradients, shapes
 
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-SOURCES = ("norms.cpp", "gru.cpp")
+SOURCES = ("norms.cpp", "planes.cpp", "gru.cpp")
 # Fast maths without -ffinite-math-only: a NaN must come out as one, divergence is a result.
 FLAGS = [
     "-std=c++20",
@@ -93,8 +93,10 @@ def _load(compiler: str) -> str | None:
     except subprocess.CalledProcessError as problem:
         lines = [line for line in problem.stderr.split("\n") if "error" in line]
         return f"{compiler}: {lines[0] if lines else problem}"
-    for name in ("norm", "add_norm", "norm_backward", "gru", "gru_backward"):
+    for name in ("norm", "add_norm", "norm_backward", "plane_norm", "gru", "gru_backward"):
         torch.library.register_fake(f"normlab::{name}", getattr(shapes, name))
+    torch.library.register_fake("normlab::plane_norm_backward", shapes.norm_backward)
+    gradients.register("normlab", "plane_norm")
     return None
 
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from normlab.norms.kernels import shapes
+from normlab.norms.kernels import gradients, shapes
 
 MAX_WIDTH = 16384  # a row lies in the registers of one program
 TILE = 4096  # inputs a program works on at a time, when rows are shorter than that
@@ -258,49 +258,16 @@ add_norm.register_fake(shapes.add_norm)
 norm_backward.register_fake(shapes.norm_backward)
 
 
-def _save(
-    ctx: Any,
-    x: Tensor,
-    gain: Tensor | None,
-    bias: Tensor | None,
-    statistics: Tensor,
-    k: int,
-    centre: bool,
-) -> None:
-    ctx.save_for_backward(x, gain, bias, statistics)
-    ctx.k, ctx.centre = k, centre
-    ctx.set_materialize_grads(False)
-
-
-def _setup_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, gain, bias, _, k, centre = inputs
-    _save(ctx, x, gain, bias, output[1], k, centre)
-
-
 def _setup_add_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _, _, gain, bias, _, k, centre = inputs
-    _save(ctx, output[1], gain, bias, output[2], k, centre)
-
-
-def _gradients(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Returns the gradients of x, gain and bias; `dy` is None when only the sum was used."""
-    if dy is None:
-        return None, None, None
-    x, gain, bias, statistics = ctx.saved_tensors
-    dx, d = norm_backward(dy, x, gain, statistics, ctx.k, ctx.centre, bias is not None)
-    dgain, dbias = (d, None) if bias is None else (d[0], d[1].to(bias.dtype))
-    return dx, None if gain is None else dgain.to(gain.dtype), dbias
-
-
-def _norm_gradients(ctx: Any, dy: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    return (*_gradients(ctx, dy), None, None, None)
+    gradients.save(ctx, output[1], gain, bias, output[2], k, centre)
 
 
 def _add_norm_gradients(
     ctx: Any, dy: Tensor | None, dsum: Tensor | None, _: None
 ) -> tuple[Tensor | None, ...]:
     # The sum feeds the norm and, in a pre-norm network, the residual branch.
-    dx, dgain, dbias = _gradients(ctx, dy)
+    dx, dgain, dbias = gradients.of_norm(ctx, dy, norm_backward)
     if dx is None:
         dx = dsum
     elif dsum is not None:
@@ -308,10 +275,5 @@ def _add_norm_gradients(
     return dx, dx, dgain, dbias, None, None, None
 
 
-def _refuse(ctx: Any, *_: Tensor) -> None:
-    raise RuntimeError("fused norms have no second derivative: choose impl=composed.")
-
-
-norm.register_autograd(_norm_gradients, setup_context=_setup_norm)
+gradients.register("normlab_triton", "norm")
 add_norm.register_autograd(_add_norm_gradients, setup_context=_setup_add_norm)
-norm_backward.register_autograd(_refuse)

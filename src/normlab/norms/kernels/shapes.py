@@ -88,6 +88,16 @@ def norm_backward(
     return x.new_empty(x.shape), statistics.new_empty((2, n) if has_bias else (n,))
 
 
+def plane_norm(
+    x: Tensor, gain: OptTensor, bias: OptTensor, eps: float, k: int, centre: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns y and statistics (batch, channels) or (2, batch, channels), empty."""
+    one_device(x, gain, bias)
+    shape = (x.shape[0], x.shape[-1])
+    empty = x.new_empty((2, *shape) if centre else shape, dtype=accumulation_dtype(x))
+    return x.new_empty(x.shape), empty
+
+
 def gru(
     s: Tensor, x_gates: Tensor, x_candidate: Tensor, h: Tensor, *rest: OptTensor | float
 ) -> tuple[Tensor, Tensor, Tensor]:
