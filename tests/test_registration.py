@@ -83,7 +83,11 @@ def test_a_registration_carries_its_hash(write):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('rule = "equal"', 'rule = "nicer"', "no rule nicer; choose one of greater, equal, flat"),
+        (
+            'rule = "equal"',
+            'rule = "nicer"',
+            "no rule nicer; choose one of greater, reaches",
+        ),
         ("floor = 3.0\n", "", "equal needs a floor"),
         ('metric = "dev/nll"\n', "", "needs a metric"),
         ('claim = "same"', 'claim = "sane"', r"claim sane: no such key in \[claims\]"),

@@ -16,8 +16,9 @@ from typing import Any
 
 from normlab.errors import UserError
 
-RULES = ("greater", "equal", "flat", "fails")
+RULES = ("greater", "reaches", "equal", "flat", "fails")
 MIN_SEEDS = 6  # fewer give numbers, but no interval, no p-value and no verdict
+FLOORED = ("reaches", "equal", "flat")  # rules that two sides may pass that learn nothing
 MIN_POWER = 0.8  # a claim is registered with at least this power, or not at all
 Arm = tuple[tuple[str, Any], ...]  # one point of a grid: ((key, value), ...)
 
@@ -32,13 +33,13 @@ class Hypothesis:
     b: dict[str, Any] = field(default_factory=dict)  # the arms they are compared with
     metric: str = ""  # the primary one; of `fails` "" counts divergence only
     margin: float = 0.0  # in units of the metric
-    floor: float | None = None  # `equal`, `flat`: both sides at least this good; `fails`: none is
+    floor: float | None = None  # `equal`, `flat`, `reaches`: both sides this good; `fails`: none is
     minus_a: dict[str, Any] = field(default_factory=dict)  # an interaction: (a - b) - these two
     minus_b: dict[str, Any] = field(default_factory=dict)
     by: str = ""  # of `flat`: the swept key on which nothing may depend
     expected: float = 0.0  # the true difference (of `fails`: share) for which the power holds
     spread: str = ""  # where that power's spread was observed: "table2/multi30k dev/nll", and of
-    # which norms, where not of all: "norms/grammar dev/nll layernorm rmsnorm"
+    # which norms, where not of all: "norms/grammar dev/nll layernorm rmsnorm"; none only by name
     scale: float = 1.0  # what the spread is multiplied by, when the pilot says that it shrinks
     power: float | None = None  # simulated with the whole table (scripts/power.py)
 
@@ -166,10 +167,12 @@ def _check(registration: Registration, claims: dict[str, str]) -> None:
         if hypothesis.rule not in RULES:
             known = ", ".join(RULES)
             raise UserError(f"{where}: no rule {hypothesis.rule}; choose one of {known}.")
-        if hypothesis.rule in ("equal", "flat") and hypothesis.floor is None:
+        if hypothesis.rule in FLOORED and hypothesis.floor is None:
             raise UserError(
                 f"{where}: {hypothesis.rule} needs a floor, below which it says nothing."
             )
+        if hypothesis.rule == "greater" and hypothesis.floor is not None:
+            raise UserError(f"{where}: greater takes no floor; reaches does.")
         if hypothesis.rule != "fails" and not hypothesis.metric:
             raise UserError(f"{where}: {hypothesis.rule} needs a metric.")
         for selection in (hypothesis.a, hypothesis.b, hypothesis.minus_a, hypothesis.minus_b):

@@ -196,6 +196,9 @@ def test_images_are_normalised_over_height_and_width_with_parameters_for_each_ch
                 expected = pixels * norm.weight[channel] + norm.bias[channel]
                 torch.testing.assert_close(y[sample, channel], expected)
     assert norm(IMAGES.bfloat16()).dtype == torch.bfloat16
+    assert norm(IMAGES).is_contiguous()  # and channels_last stays channels_last
+    last = IMAGES.to(memory_format=torch.channels_last)
+    assert norm(last).is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(norm(IMAGES[0]), norm(IMAGES)[0])  # an image without a batch
     several = torch.stack((IMAGES, -IMAGES))
     torch.testing.assert_close(norm(several)[1], norm(-IMAGES))
@@ -218,9 +221,9 @@ def test_other_axes_are_checked_and_have_no_kernel_by_name():
         norm(torch.ones(2, 4, 5, 5))
     with pytest.raises(RuntimeError, match="x must have size 3 in axis -3"):
         norm(torch.ones(5, 5))
-    with pytest.raises(UserError, match=r"impl=native is not for norms over axes \(-2, -1\)"):
+    with pytest.raises(UserError, match=r"native is not for norms over axes \(-2, -1\) with"):
         RMSNorm(3, impl="native", axes=(-2, -1), parameter_axis=-3)
-    with pytest.raises(UserError, match=r"impl=fused is not for norms over axes \(-2,\)"):
+    with pytest.raises(UserError, match=r"fused is not for norms over axes \(-2,\) with"):
         RMSNorm(3, impl="fused", axes=(-2,))
 
 

@@ -62,6 +62,8 @@ def test_only_arms_with_every_combination_once_have_effects():
     assert not is_factorial(SPEC, [*every[:-1], every[0]])
     twice = [(*each, ("schedule.lr", lr)) for each in every for lr in (1e-3, 4e-3)]
     assert not is_factorial(SPEC, twice)
+    fixed = [tuple(pair for pair in each if pair[0] != "init.mean") for each in every]
+    assert not is_factorial(SPEC, fixed) and not is_factorial(SPEC, [])
 
 
 def test_effects_with_and_without_another_factor():

@@ -1,6 +1,7 @@
 """Verdicts on synthetic values that should and should not pass, for every rule."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -95,6 +96,51 @@ def test_two_models_that_learnt_nothing_are_not_equal_but_not_comparable():
 def test_one_that_learnt_nothing_contradicts_equality_with_one_that_did():
     found = one(EQUAL, {"layernorm": around(21.0), "rmsnorm": around(0.2, JITTER[::-1])})
     assert found.verdict == "contradicted"
+
+
+REACHES = Hypothesis("c", "reaches", RMS, LN, metric="test/bleu", margin=0.5, floor=10.0)
+
+
+@pytest.mark.parametrize(
+    ("rms", "verdict"),
+    [
+        (around(20.9, JITTER[::-1]), "reproduced"),
+        (around(23.0, JITTER[::-1]), "reproduced"),  # better: equality would be contradicted
+        (around(20.5, JITTER[::-1]), "undecided"),  # on the margin
+        (around(19.0, JITTER[::-1]), "contradicted"),
+        (around(0.2, JITTER[::-1]), "contradicted"),
+        ([None] * 6, "contradicted"),
+        ([22.0] * 5 + [None], "undecided"),
+    ],
+)
+def test_reaches(rms, verdict):
+    assert one(REACHES, {"layernorm": around(21.0), "rmsnorm": rms}).verdict == verdict
+
+
+def test_what_learnt_nothing_reaches_nothing():
+    found = one(REACHES, {"layernorm": around(0.2), "rmsnorm": around(0.3, JITTER[::-1])})
+    assert found.verdict == "not comparable" and "worse than the floor" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("rms", "verdict"), [(6.9, "reproduced"), (3.0, "reproduced"), (9.0, "contradicted")]
+)
+def test_an_error_reaches_another_from_above(rms, verdict):
+    hypothesis = replace(REACHES, metric="dev/error", margin=1.0, floor=30.0)
+    values = {"layernorm": around(6.6), "rmsnorm": around(rms, JITTER[::-1])}
+    assert one(hypothesis, values).verdict == verdict
+    assert one(hypothesis, {k: around(70.0) for k in values}).verdict == "not comparable"
+
+
+def test_another_metric_disagrees_with_reaches_where_a_is_worse():
+    values = {"layernorm": around(21.0), "rmsnorm": around(20.9, JITTER[::-1])}
+    better, worse = (
+        {"layernorm": around(21.0), "rmsnorm": around(v, JITTER[::-1])} for v in (25.0, 15.0)
+    )
+    others = {"test/bleu": values, "best_dev": better, "dev/bleu": worse}
+    found = one(REACHES, values, others=others)
+    assert found.verdict == "reproduced" and found.disagrees.startswith("dev/bleu says -6 [")
+    assert "best_dev" not in found.disagrees
 
 
 def test_of_a_loss_less_is_better_and_a_diverged_run_worst():

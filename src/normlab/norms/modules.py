@@ -72,7 +72,7 @@ class AffineNorm(Norm):
         self.of_planes = (self.axes, parameter_axis) == ((-2, -1), -3)  # as in images
         fits = self.over_last_axis or (impl == "fused" and self.of_planes)
         if impl not in ("auto", "composed") and not fits:
-            raise UserError(f"impl={impl} is not for norms over axes {axes}: use impl=auto.")
+            raise UserError(f"impl={impl} is not for norms over {self._layout()}: use impl=auto.")
         self.eps, self.impl = eps, impl
         self.k = self.measured(dim)
         self.weight = nn.Parameter(torch.ones(dim)) if gain else None
@@ -105,9 +105,10 @@ class AffineNorm(Norm):
             return norm(x, self.weight, self.bias, self.eps, self.k, self.centre)[0]
         last = x.movedim(-3, -1)  # (..., height, width, dim): no copy of a channels_last image
         n = last.shape[-3] * last.shape[-2]
-        planes, k = last.reshape(-1, n, self.dim), self.measured(n)
+        planes, k = last.reshape(x.shape[:-3].numel(), n, self.dim), self.measured(n)
         y = operators.plane_norm(planes, self.weight, self.bias, self.eps, k, self.centre)[0]
-        return y.view(last.shape).movedim(-1, -3)
+        y = y.view(last.shape).movedim(-1, -3)
+        return y.contiguous() if x.is_contiguous() else y
 
     def fallback(self, device: torch.device) -> str:
         """Returns what `auto` takes where there are no fused kernels."""
@@ -136,7 +137,7 @@ class AffineNorm(Norm):
         if self.over_last_axis:
             return kernels.problem(device.type, self.dim)
         if not self.of_planes:
-            return f"there is no kernel over axes {self.axes}"
+            return f"there is no kernel over {self._layout()}"
         if device.type != "cpu":
             return f"over height and width there is no kernel for {device.type}"
         return kernels.problem("cpu")
@@ -171,6 +172,9 @@ class AffineNorm(Norm):
         """Returns what the layer's repr says in its brackets."""
         has = f"gain={self.weight is not None}, bias={self.bias is not None}"
         return f"{self.dim}, eps={self.eps}, {has}, impl={self.impl}"
+
+    def _layout(self) -> str:
+        return f"axes {self.axes} with parameters along axis {self.parameter_axis}"
 
     def _check(self, x: Tensor, axis: int) -> None:
         if x.dim() < -axis or x.shape[axis] != self.dim:

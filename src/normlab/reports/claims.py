@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from normlab.registration import FLOORED
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Experiment, SpeedClaim
@@ -89,7 +90,8 @@ def _effect(report: Evidence, judged: Verdict) -> Effect | None:
     estimate = found.estimate()
     if estimate is None:
         return None
-    low = -hypothesis.margin if hypothesis.rule in ("equal", "flat") else min(0, hypothesis.margin)
+    both = hypothesis.rule in FLOORED
+    low = -hypothesis.margin if both else min(0, hypothesis.margin)
     band = (low, max(0.0, hypothesis.margin))
     return Effect(found.label, estimate.mean, estimate.low, estimate.high, 0.0, band)
 

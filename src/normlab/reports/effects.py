@@ -31,9 +31,13 @@ def is_factorial(spec: Effects, arms: Iterable[Arm]) -> bool:
     combinations = list(itertools.product((True, False), repeat=len(spec.factors)))
     corners: dict[object, list[tuple[bool, ...]]] = {}
     for arm in arms:
+        if spec.within not in dict(arm):
+            return False
         corner = tuple(_has(spec, arm, factor) for factor in spec.factors)
-        corners.setdefault(dict(arm).get(spec.within), []).append(corner)
-    return all(sorted(there, reverse=True) == combinations for there in corners.values())
+        corners.setdefault(dict(arm)[spec.within], []).append(corner)
+    return bool(corners) and all(
+        sorted(there, reverse=True) == combinations for there in corners.values()
+    )
 
 
 def effect_table(found: Evidence, spec: Effects) -> list[str]:

@@ -63,7 +63,7 @@ def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
             f"run of {source} has that norm; there are {', '.join(sorted(there)) or 'none'}."
         )
     kept = [run for run in records if not norms or run.summary["norm"] in norms]
-    residuals = paired_residuals(kept, metric)
+    residuals = paired_residuals(kept, metric, without="none" in norms)
     if not residuals:
         raise UserError(
             f"claim {hypothesis.claim}: no pairs of runs in spread={hypothesis.spread!r}: write "
@@ -72,15 +72,17 @@ def observed_residuals(results: Path, hypothesis: Hypothesis) -> np.ndarray:
     return hypothesis.scale * np.array(residuals)
 
 
-def paired_residuals(records: Sequence[RunRecord], metric: str) -> list[float]:
+def paired_residuals(
+    records: Sequence[RunRecord], metric: str, *, without: bool = False
+) -> list[float]:
     """Returns the residual of the difference between any two arms that differ in one setting.
 
-    Arms without a norm are left out: they are the ones that do not train.
+    Arms without a norm are left out unless asked for: mostly they are the ones that do not train.
     """
     arms: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
     for run in records:
         value = run.measure(metric)
-        if value is not None and run.summary["norm"] != "none":
+        if value is not None and (without or run.summary["norm"] != "none"):
             arms.setdefault(_arm(run), {})[run.value("seed")] = value
     found = []
     for (one, x), (other, y) in itertools.combinations(arms.items(), 2):

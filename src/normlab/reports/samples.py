@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from normlab.registration import Arm, Hypothesis, Registration
+from normlab.registration import FLOORED, Arm, Hypothesis, Registration
 from normlab.reports import text
 from normlab.reports.statistics import Estimate, estimate, share_interval
 
@@ -131,7 +131,7 @@ def differences(pairs: Pairs) -> list[float] | None:
 
 def _below_floor(hypothesis: Hypothesis, side: Side) -> bool:
     """Returns whether a side is worse than the floor on average, a diverged run being worse."""
-    if hypothesis.rule not in ("equal", "flat") or not side:
+    if hypothesis.rule not in FLOORED or not side:
         return False
     kept = [value for value in side.values() if value is not None]
     return len(kept) <= len(side) / 2 or _worse(hypothesis, statistics.mean(kept))

@@ -5,8 +5,11 @@ it; Holm's correction runs over all of them in a table, so that at most 5 % of t
 verdict, whatever the truth is. The rules:
 
 - `greater`: a - b exceeds the margin (t test); against: it lies below it.
+- `reaches`: a is as good as b or better, or worse by less than the margin (t test); against: worse
+  by more.
 - `equal`: a - b lies within ± margin (two one-sided t tests); against: outside. Where neither side
-  is as good as the registered floor nothing was learnt that could differ: "not comparable".
+  is as good as the registered floor nothing was learnt that could differ: "not comparable", and so
+  with `reaches`.
 - `flat`: `equal` for any two values of the key `by`.
 - `fails`: more than half of a's runs diverge, or end worse than the floor (exact binomial).
 
@@ -104,6 +107,12 @@ def test(hypothesis: Hypothesis, found: Sample) -> tuple[float, float]:
     if hypothesis.rule == "greater":
         (pairs,) = found.pairs
         return _above(pairs, hypothesis.margin, worst), _below(pairs, hypothesis.margin, worst)
+    if hypothesis.rule == "reaches":
+        (pairs,) = found.pairs
+        tests = _above(pairs, -hypothesis.margin, worst), _below(pairs, -hypothesis.margin, worst)
+        if lower_is_better(hypothesis.metric):
+            tests = _below(pairs, hypothesis.margin, worst), _above(pairs, hypothesis.margin, worst)
+        return (1.0 if found.blocked else tests[0]), (1.0 if found.nothing_learnt else tests[1])
     within = max(_equal(pairs, hypothesis.margin) for pairs in found.pairs)
     sides = [
         p
@@ -152,7 +161,11 @@ def _disagreement(
     other_metrics: Sequence[str],
 ) -> str:
     """Returns which other metrics' intervals lie where the verdict says that nothing is."""
-    if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in ("greater", "equal"):
+    if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in (
+        "greater",
+        "reaches",
+        "equal",
+    ):
         return ""
     if not has_better(hypothesis.metric):
         return ""
@@ -165,11 +178,14 @@ def _disagreement(
         if other is None or primary is None:
             continue
         same = lower_is_better(metric) == lower_is_better(hypothesis.metric)
-        direction = (1 if primary.mean > 0 else -1) * (1 if same else -1)
+        up = primary.mean > 0
+        if hypothesis.rule == "reaches":  # of another metric: whether a is worse, or better
+            up = (verdict == REPRODUCED) != lower_is_better(hypothesis.metric)
+        direction = (1 if up else -1) * (1 if same else -1)
         opposite = other.high < 0 if direction > 0 else other.low > 0
         apart = other.low > 0 or other.high < 0
         if (hypothesis.rule == "equal" and verdict == REPRODUCED and apart) or (
-            (hypothesis.rule == "greater" or verdict == CONTRADICTED) and opposite
+            (hypothesis.rule != "equal" or verdict == CONTRADICTED) and opposite
         ):
             notes.append(f"{metric} says {other}")
     return "; ".join(notes)

@@ -1,7 +1,7 @@
 """The fused norms: one operator set in C++ for CPU, one in Triton (gpu.py).
 
 Each has norm, add_norm and norm_backward, with the same arguments and results (norms.cpp). The C++
-set also has plane_norm for images (planes.cpp) and gru for a step of one (gru.cpp). They
+set also has plane_norm for images (planes.cpp) and gru for a step of a GRU (gru.cpp). They
 differentiate themselves, the C++ norms and GRU in C++, because torch's registration of Python
 gradients (gradients.py) costs more for each call than a small norm.
 """
