@@ -43,6 +43,17 @@ def test_steps_of_every_norm_beside_the_papers(benchmark, tmp_path):
 
 
 @pytest.mark.slow
+def test_steps_of_another_task_stand_beside_the_papers_seconds_of_that(benchmark, tmp_path):
+    task = ["--model", "order_small", "task=retrieval", "data.train=200", "data.dev=20"]
+    small = ["model.d_hidden=8", "model.d_embedding=8", "data.test=20"]
+    result = benchmark("steps", "--blocks", "2", "--batches", "1", *task, *small)
+    assert result.returncode == 0, result.stderr
+    page = (benchmark.results / "steps_order_small_fp32.md").read_text()
+    assert "The paper's seconds are those of its Table 8." in page
+    assert "| paper: s per 100 steps |" in page and "| 12.02 | 1.000 |" in page
+
+
+@pytest.mark.slow
 def test_two_widths_in_two_processes(benchmark, tmp_path, monkeypatch):
     tiny = [o for o in TINY if not o.startswith(("logger", "model.d_", "model.heads"))]
     options = ("--widths", "32", "64", "--starts", "2", "--blocks", "2")
