@@ -42,7 +42,7 @@ def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes)
     # the mean of the seeds; of "none" the mean, its only run, and the cross at its end
     assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1]), ([1], [1])]
     assert axes.lines[3].get_marker() == "x" and len(axes.collections) == 1  # the band
-    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=1, 1 diverged)"]
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=0, 1 diverged)"]
 
 
 def test_a_diverged_seed_does_not_cut_the_mean_of_the_others_short(axes):
@@ -50,7 +50,16 @@ def test_a_diverged_seed_does_not_cut_the_mean_of_the_others_short(axes):
     ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
     assert list(axes.lines[0].get_ydata()) == [6, 5, 4]
     assert list(axes.lines[1].get_ydata()) == [9]
-    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=3, 1 diverged)"]
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2, 1 diverged)"]
+
+
+def test_runs_that_diverge_before_their_first_point_are_named(axes):
+    lost = [run("none", [], "diverged"), run("none", [], "diverged")]
+    seeds = [run("rmsnorm", range(10)), *lost]
+    assert drawable(seeds, "dev/bleu") == seeds
+    ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=1)", "none (n=0, 2 diverged)"]
+    assert len(axes.lines) == 1
 
 
 def test_against_a_setting_every_run_is_a_dot_and_a_diverged_one_a_cross(axes):

@@ -105,7 +105,9 @@ def claim(measured: Mapping[str, Residuals]) -> tuple[bool, str]:
     lost = ("weight matrix re-centred", "data set re-centred", "weight vector re-scaled")
     still, least = max(of[name] for name in kept), min(of[name] for name in lost)
     evidence = (
-        f"re-scaled it moves by less than {EXACT:.0e}, else by at least {least:.2f}, relative"
+        f"with all weights, the data or one case re-scaled it moves by less than {EXACT:.0e}, "
+        f"with weights or data re-centred or one unit's weights re-scaled by {least:.2f} or more, "
+        "relative"
     )
     return still < EXACT and least > 1e-2, evidence
 

@@ -19,7 +19,7 @@ class Table:
 
     metrics: dict[str, str]
     title: str = ""
-    benchmark: str = ""  # a stored one with a variant for each norm: its ms per step
+    benchmark: str = ""  # a stored one with a variant for each norm: its time of a step
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,12 @@ COLOURS = {  # Okabe and Ito 2008: distinguishable with every kind of colour bli
     "weightnorm": "#E69F00",
     "recentre": "#56B4E9",
     "affine": "#F0E442",
+    "crmsnorm": "#882255",  # from here on Tol's
+    "scalenorm": "#44AA99",
+    "dyt": "#332288",
+    "batchnorm": "#AA4499",
+    "groupnorm": "#999933",
+    "instancenorm": "#661100",
 }
 OTHER = "#000000"
 MIN_POINTS = 10  # of a curve: fewer hide its shape
@@ -58,20 +64,23 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
         whole = [run for run in seeds if not run.diverged] or seeds  # the mean does not end early
         curves = [run.curve(panel.y, panel.x) for run in whole]
         shortest = min(len(x) for x, _ in curves)
+        lost = [run for run in seeds if run.diverged]
+        note = f", {len(lost)} diverged" if lost else ""
+        label = f"{norm} (n={len(seeds) - len(lost)}{note})"
         if shortest == 0:
+            if lost:  # before the first point: there is nothing of them but these words
+                ends.append((float("nan"), 0.0, label, colour))
             continue
         x = np.mean([x[:shortest] for x, _ in curves], axis=0)
         y = np.array([y[:shortest] for _, y in curves])
         axes.plot(x, y.mean(0), "-", color=colour, linewidth=width)
         if len(whole) > 1:
             axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
-        lost = [run for run in seeds if run.diverged]
         for run in lost:
             xs, ys = run.curve(panel.y, panel.x)
             axes.plot(xs, ys, "-", color=colour, linewidth=0.8)
             axes.plot(xs[-1:], ys[-1:], "x", color=colour, markersize=7, markeredgewidth=2)
-        note = f", {len(lost)} diverged" if lost else ""
-        ends.append((float(y.mean(0)[-1]), float(x[-1]), f"{norm} (n={len(seeds)}{note})", colour))
+        ends.append((float(y.mean(0)[-1]), float(x[-1]), label, colour))
     for name, (xs, ys) in panel.lines.items():
         colour = COLOURS.get(name, OTHER)
         axes.plot(xs, ys, "o--", color=colour, linewidth=1.4, markersize=3)
@@ -175,8 +184,8 @@ def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
 
 
 def drawable(runs: Sequence[RunRecord], key: str) -> list[RunRecord]:
-    """Returns the runs whose curve has enough points, or whose end is the point: diverged ones."""
-    return [run for run in runs if len(run.curve(key)[1]) >= (1 if run.diverged else MIN_POINTS)]
+    """Returns the runs whose curve has enough points, and diverged ones however few they have."""
+    return [run for run in runs if run.diverged or len(run.curve(key)[1]) >= MIN_POINTS]
 
 
 def wide(runs: Sequence[RunRecord], key: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from normlab.reports import text
 from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
 from normlab.reports.speed import judge_speed
-from normlab.reports.text import commit
 from normlab.reports.verdicts import (
     CONTRADICTED,
     NOT_RUN,
@@ -52,7 +52,7 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
         "",
         RULES,
         "",
-        "| from | claim | verdict | evidence | registered | power | commit |",
+        "| from | claim | verdict | evidence | registered | power, at a true difference | commit |",
         "|---|---|---|---|---|---|---|",
     ]
     for item, claim, (verdict, evidence, registered, power, found) in rows:
@@ -108,7 +108,7 @@ def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row
         _evidence(report, judged),
         _registered(report),
         _power(report, key),
-        (commit(report.selection.runs[0].summary["commit"]) if report.selection.runs else "-"),
+        (text.commit(report.selection.runs[0].summary["commit"]) if report.selection.runs else "-"),
     )
 
 
@@ -167,8 +167,7 @@ def _registered(report: Evidence) -> str:
 
 
 def _power(report: Evidence, key: str) -> str:
-    powers = [each.power for each in report.registration.hypotheses if each.claim == key]
-    return "-" if powers[0] is None else f"{powers[0]:.2f}"
+    return next(text.power(each) for each in report.registration.hypotheses if each.claim == key)
 
 
 def _speed(claim: SpeedClaim, results: Path) -> Row:

@@ -99,7 +99,14 @@ def _registered(found: Evidence) -> list[str]:
 
 
 def _claims(found: Evidence) -> list[str]:
-    head = ["claim", "rule", "power", "verdict", "evidence", "other metrics disagree"]
+    head = [
+        "claim",
+        "rule",
+        "power, at a true difference",
+        "verdict",
+        "evidence",
+        "other metrics disagree",
+    ]
     lines = ["## Claims", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for verdict, each in zip(found.verdicts, found.registration.hypotheses, strict=True):
         margin = f", margin {each.margin:g}" if each.rule != "fails" else ""
@@ -107,7 +114,7 @@ def _claims(found: Evidence) -> list[str]:
         row = [
             found.experiment.claims[each.claim],
             f"{each.rule}{margin}{floor}; {each.metric or 'divergence'}",
-            "-" if each.power is None else f"{each.power:.2f}",
+            text.power(each),
             f"**{verdict.verdict}**",
             verdict.evidence,
             verdict.disagrees or "-",

@@ -24,7 +24,7 @@ def legend(figure: Figure | None) -> str:
         return (
             f"Line: mean over seeds; band: lowest to highest; ×: a loss became non-finite.{chance}"
         )
-    return "A dot is a run, n the seeds; × at the edge: the loss became non-finite."
+    return "A dot is a run; n: how many a row has; × at the edge: the loss became non-finite."
 
 
 def draw_figure(found: Evidence, path: Path) -> bool:

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
-from statistics import median
 
 from normlab.errors import UserError
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
-from normlab.reports.benchmarks import read_benchmark
+from normlab.reports.benchmarks import ratio, read_benchmark
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Table
 from normlab.reports.records import RunRecord
@@ -31,7 +30,7 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
         head += [text.metric(metric)] + [f"Δ to {baseline}"] * compare
     times = _step_times(found, table.benchmark)
     if table.benchmark:
-        head.append(f"[ms per step](../../benchmarks/{table.benchmark}.md)")
+        head.append(f"[step](../../benchmarks/{table.benchmark}.md) : torch's LayerNorm")
     head += ["runs", "implementation"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for arm, runs in arms.items():
@@ -49,12 +48,12 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
 
 
 def _step_times(found: Evidence, benchmark: str) -> dict[str, str]:
-    """Returns the median milliseconds of each variant of a stored benchmark, {} without one."""
+    """Returns the time of each variant of a stored benchmark : its baseline's, or {}."""
     path = found.results / "benchmarks" / f"{benchmark}.json"
     if not benchmark or not path.exists():
         return {}
     (record,) = read_benchmark(path)["records"]
-    return {name: f"{1000 * median(each):.0f}" for name, each in record["times"].items()}
+    return {name: str(ratio(record, name, record["baseline"])) for name in record["times"]}
 
 
 def _gap(selection: Selection, arm: Arm, baseline: Arm, metric: str) -> str:

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from normlab.registration import Hypothesis
+
 # What stands on an axis and in a head: quantity, unit or decoding.
 METRICS = {
     "train/loss": "training loss (nats per token, smoothed)",
@@ -97,6 +99,16 @@ def mean_std(values: Sequence[float]) -> str:
         return "-"
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
+
+
+def power(hypothesis: Hypothesis) -> str:
+    """Returns a registered power with the difference it holds for: "0.93 at +1"."""
+    if hypothesis.power is None:
+        return "-"
+    share = hypothesis.rule == "fails"
+    sign = "+" * (hypothesis.expected > 0 and not share)
+    at = f"{'a share of ' * share}{sign}{hypothesis.expected:g}"
+    return f"{hypothesis.power:.2f} at {at}"
 
 
 def commit(found: str | None) -> str:
