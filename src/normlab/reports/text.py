@@ -105,9 +105,9 @@ def power(hypothesis: Hypothesis) -> str:
     """Returns a registered power with the difference it holds for: "0.93 at +1"."""
     if hypothesis.power is None:
         return "-"
-    share = hypothesis.rule == "fails"
-    sign = "+" * (hypothesis.expected > 0 and not share)
-    at = f"{'a share of ' * share}{sign}{hypothesis.expected:g}"
+    at = f"{hypothesis.expected:+g}" if hypothesis.expected else "0"
+    if hypothesis.rule == "fails":
+        at = f"a share of {hypothesis.expected:g}"
     return f"{hypothesis.power:.2f} at {at}"
 
 

@@ -109,10 +109,11 @@ def test(hypothesis: Hypothesis, found: Sample) -> tuple[float, float]:
         return _above(pairs, hypothesis.margin, worst), _below(pairs, hypothesis.margin, worst)
     if hypothesis.rule == "reaches":
         (pairs,) = found.pairs
-        tests = _above(pairs, -hypothesis.margin, worst), _below(pairs, -hypothesis.margin, worst)
         if lower_is_better(hypothesis.metric):
-            tests = _below(pairs, hypothesis.margin, worst), _above(pairs, hypothesis.margin, worst)
-        return (1.0 if found.blocked else tests[0]), (1.0 if found.nothing_learnt else tests[1])
+            reached, missed = (f(pairs, hypothesis.margin, worst) for f in (_below, _above))
+        else:
+            reached, missed = (f(pairs, -hypothesis.margin, worst) for f in (_above, _below))
+        return (1.0 if found.blocked else reached), (1.0 if found.nothing_learnt else missed)
     within = max(_equal(pairs, hypothesis.margin) for pairs in found.pairs)
     sides = [
         p
@@ -161,11 +162,7 @@ def _disagreement(
     other_metrics: Sequence[str],
 ) -> str:
     """Returns which other metrics' intervals lie where the verdict says that nothing is."""
-    if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule not in (
-        "greater",
-        "reaches",
-        "equal",
-    ):
+    if verdict not in (REPRODUCED, CONTRADICTED) or hypothesis.rule in ("flat", "fails"):
         return ""
     if not has_better(hypothesis.metric):
         return ""
