@@ -118,6 +118,15 @@ def test_a_page_has_the_registration_the_verdict_and_every_run(root, complete):
     assert (root / "results/t/multi30k/figure.png").exists()
 
 
+def test_a_page_without_a_claim_still_says_what_was_planned(root, complete):
+    settings = 'settings = {"schedule.lr" = 3e-4}\ngrid'
+    spec = SPEC[: SPEC.index("[[registrations.multi30k.hyp")].replace("grid", settings)
+    (root / "experiments/t/experiment.toml").write_text(spec)
+    text = page(root)
+    assert "No claim is registered" in text and "Every run has `schedule.lr=0.0003`." in text
+    assert "3 arms" in text and "6 seeds (1, 2, 3, 4, 5, 6), 100 steps" in text
+
+
 def test_while_a_registered_run_is_missing_there_is_no_verdict_and_no_interval(root, complete):
     shutil.rmtree(root / "results/t/multi30k/runs/rmsnorm_6_")
     text = page(root)

@@ -81,8 +81,6 @@ def pipeline(found: Evidence) -> str:
 
 def _registered(found: Evidence) -> list[str]:
     registration, selection = found.registration, found.selection
-    if not registration.hypotheses:
-        return ["## Registration", "", "No claim is registered at this scale.", ""]
     seeds = f"{len(registration.seeds)} seeds ({', '.join(map(str, registration.seeds))})"
     lines = [
         "## Registration",
@@ -91,6 +89,11 @@ def _registered(found: Evidence) -> list[str]:
         f"{seeds}, {registration.steps or 'no fixed number of'} steps.",
         f"{len(selection.runs)} of {selection.expected} registered runs have ended.",
     ]
+    if registration.settings:
+        settings = (f"`{key}={value}`" for key, value in registration.settings.items())
+        lines.append(f"Every run has {', '.join(settings)}.")
+    if not registration.hypotheses:
+        lines.append("No claim is registered at this scale.")
     if registration.pilot:
         lines.append(f"Pilot: {text.one_line(registration.pilot)}")
     if cost := registration.cost():
