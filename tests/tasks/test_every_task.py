@@ -104,6 +104,28 @@ def test_tasks_here_are_those_of_the_config():
     assert set(TINY) == {path.stem for path in (CONF / "task").glob("*.yaml")}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ("task=reader data=shapes", "data=shapes is not for task=reader: choose data=cloze or"),
+        ("task=cifar10 model=transformer_tiny", "model=transformer_tiny is not for task=cifar10"),
+        ("task=translation model=reader_small", "model=reader_small is not for task=translation"),
+        ("task=reader model=rnnsearch_small", "model=rnnsearch_small is not for task=reader"),
+        ("task=translation ~model.d_model", "no value for model.d_model: give one"),
+    ],
+)
+def test_a_model_or_data_of_another_task_is_named_as_such(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        job.run(compose_job(CONF, [*overrides.split(), "logger=none"]), tmp_path / "r", [])
+
+
+def test_the_table_of_tasks_has_every_model_and_data():
+    text = (CONF / "README.md").read_text(encoding="utf-8")
+    options = {path.stem for group in ("model", "data") for path in (CONF / group).glob("*.yaml")}
+    rows = [line for line in text.split("\n") if line.startswith(tuple(f"| `{t}`" for t in TINY))]
+    assert options == {word for row in rows for word in row.split("`")[3::2]}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_trains(config, norm, tmp_path):

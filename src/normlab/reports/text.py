@@ -10,6 +10,7 @@ from normlab.registration import Hypothesis
 METRICS = {
     "train/loss": "training loss (nats per token, smoothed)",
     "train/nll": "training NLL (nats per token)",
+    "train/error": "train error (%), with noise and dropout",
     "train/grad_norm": "mean gradient norm before clipping",
     "dev/nll": "dev NLL (nats per token)",
     "dev/loss": "dev loss (nats per token, smoothed)",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EMPTY = inspect.Parameter.empty  # no default, or no annotation
 FROM_MODEL = ("dim", "axes", "parameter_axis")  # what a model tells a norm, and no config
 
 
@@ -36,6 +37,7 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
     """
     kind = kind_of("task", config.task, trusted)
     read = kind_of("data", config.data, trusted)
+    _check_corpus(config, kind, read)
     data, task = _arguments(config.data), _arguments(config.task)
     of_task = inspect.signature(kind).parameters
     of_corpus = inspect.signature(read).parameters
@@ -65,9 +67,48 @@ def build_model(
         name: None if node is None else build_norm(name, node, trusted)
         for name, node in nodes.items()
     }
+    _check_given(config, kind, arguments, given)
     checked = check_arguments("model", kind, arguments, given=[*norms_of(kind), "norm", *given])
     with keys_of("model", arguments | nodes):
         return kind(**norms, **given, **checked)
+
+
+def _check_corpus(config: Config, task: Callable, read: Callable) -> None:
+    """Raises UserError when what `read` returns is not what `task` takes, both being annotated."""
+    taken = inspect.signature(task, eval_str=True).parameters
+    wanted: Any = taken["corpus"].annotation if "corpus" in taken else EMPTY
+    found = _corpus_of(read)
+    annotated = all(isinstance(each, type) and each is not EMPTY for each in (wanted, found))
+    if not annotated or issubclass(found, wanted):
+        return
+    nodes = {path.stem: _stored(path) for path in sorted((CONF / "data").glob("*.yaml"))}
+    fitting = [name for name, n in nodes.items() if _corpus_of(kind_of("data", n)) is wanted]
+    raise UserError(
+        f"data={config.names.data} is not for task={config.names.task}: choose "
+        f"{' or '.join(f'data={name}' for name in fitting)}, or another task."
+    )
+
+
+def _corpus_of(read: Callable) -> Any:
+    return inspect.signature(read, eval_str=True).return_annotation
+
+
+def _check_given(
+    config: Config, kind: Callable, arguments: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Raises UserError when a model does not take what the task gives, or needs another task's."""
+    parameters = inspect.signature(kind).parameters
+    needed = {name for name, each in parameters.items() if each.default is EMPTY}
+    lacking = needed - arguments.keys() - given.keys()
+    if lacking:
+        paths = (CONF / "task").glob("*.yaml")  # a global package nests its group
+        tasks = [kind_of("task", (node := _stored(path)).get("task", node)) for path in paths]
+        lacking &= {name for task in tasks for name in task.placeholders}
+    if lacking or not given.keys() <= parameters.keys():
+        raise UserError(
+            f"model={config.names.model} is not for task={config.names.task}: leave model= away, "
+            "or see conf/README.md for the task's models."
+        )
 
 
 def norms_of(kind: Callable) -> list[str]:
