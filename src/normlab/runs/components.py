@@ -82,10 +82,10 @@ def _check_corpus(config: Config, task: Callable, read: Callable) -> None:
     if not annotated or issubclass(found, wanted):
         return
     nodes = {path.stem: _stored(path) for path in sorted((CONF / "data").glob("*.yaml"))}
-    fitting = [name for name, n in nodes.items() if _corpus_of(kind_of("data", n)) is wanted]
+    fitting = [f"data={n}" for n, at in nodes.items() if _corpus_of(kind_of("data", at)) is wanted]
     raise UserError(
         f"data={config.names.data} is not for task={config.names.task}: choose "
-        f"{' or '.join(f'data={name}' for name in fitting)}, or another task."
+        f"{' or '.join([*fitting, 'another task'])}."
     )
 
 
