@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from processes import script
 from tiny import TINY
 
+from normlab.benchmarks.profiling import by_themselves, floating_point_operations, products
 from normlab.reports.benchmarks import write_pages
 from normlab.runs import job
 
@@ -101,7 +103,23 @@ def test_profile_names_the_operators(benchmark, tmp_path):
     tiny = [override for override in TINY if not override.startswith("logger")]
     result = benchmark("profile", "--batches", "1", f"data.cache_dir={tmp_path}/c", *tiny)
     assert result.returncode == 0, result.stderr
-    assert "aten::mm" in (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
+    page = (benchmark.results / "profile_transformer_tiny_fp32.md").read_text()
+    assert "aten::mm" in page and "GFLOP of a step" in page
+
+
+def test_a_profile_counts_every_matrix_product():
+    x, y = torch.randn(2, 3, 4), torch.randn(2, 4, 5)
+    linear, total = torch.nn.Linear(4, 7), torch.zeros(3, 5)
+    with torch.profiler.profile(record_shapes=True) as profiler:
+        x @ y
+        linear(x)
+        total.addmm_(x[0], y[0])
+        total.addmm_(x[1], y[1])
+    found = products(profiler)
+    expected = {((2, 3, 4), (2, 4, 5)): 1, ((6, 4), (4, 7)): 1, ((3, 4), (4, 5)): 2}
+    assert found == expected
+    assert floating_point_operations(found) == 2 * (120 + 168 + 120)
+    by_themselves(found, "bf16", torch.device("cpu"))()
 
 
 @pytest.mark.long
