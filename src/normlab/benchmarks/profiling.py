@@ -29,19 +29,18 @@ def benchmark(work: Workload, model: str, device: torch.device) -> dict[str, Any
     """Returns the profile of the only variant of `work` as a page without records."""
     keep_memory()
     (step,) = work.steps.values()
-    for _ in range(WARMUP):
-        step()
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with profile(activities=activities, record_shapes=True) as profiler:
-        for _ in work.batches:
-            step()
-    sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    text = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
 
     def steps() -> None:
         for _ in work.batches:
             step()
 
+    for _ in range(WARMUP):
+        step()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities, record_shapes=True) as profiler:
+        steps()
+    sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    text = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
     found = products(profiler)
     alone = by_themselves(found, work.precision, device)
     times = interleave({"steps": steps, "alone": alone}, BLOCKS, device, warmup=1)

@@ -99,7 +99,7 @@ def _check_given(
     """Raises UserError when a model does not take what the task gives, or needs another task's."""
     parameters = inspect.signature(kind).parameters
     needed = {name for name, each in parameters.items() if each.default is EMPTY}
-    lacking = needed - arguments.keys() - given.keys()
+    lacking = needed - {"norm", *norms_of(kind), *arguments, *given}
     if lacking:
         paths = (CONF / "task").glob("*.yaml")  # a global package nests its group
         tasks = [kind_of("task", (node := _stored(path)).get("task", node)) for path in paths]
