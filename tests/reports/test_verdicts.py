@@ -303,7 +303,10 @@ def test_the_level_itself_is_enough():
         (1.01, 1.0, "contradicted", "; equal within 2 %"),
         (0.98, 1.0, "undecided", ""),  # across the bound
         (0.99, 1.0, "undecided", ""),  # less, but less than counts
-        (0.9, 0.95, "undecided", "; A/A reaches beyond 2 %"),
+        (0.9, 0.95, "reproduced", ""),  # further than the A/A control reaches
+        (1.1, 1.05, "contradicted", ""),
+        (0.95, 0.95, "undecided", "; A/A reaches beyond 2 %"),
+        (1.01, 0.95, "undecided", "; A/A reaches beyond 2 %"),  # so equal cannot be said
         (None, 1.0, "not run yet", ""),
     ],
 )

@@ -38,10 +38,11 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
 def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     """Returns the verdict on "variant a takes less time than b" by the benchmark it names.
 
-    The interval of the ratio must lie on one side of the claim's band of equal times, 1 ± bound, to
-    show that a takes less time or more. Within the band the two are equal, which contradicts the
-    claim too, unless the interval lies below 1: less, but less than counts. The interval of two
-    equal variants (the A/A control) must lie in the band, and there must be MIN_PROCESSES.
+    Times within 1 ± the claim's bound count as equal, and so does all that the interval of two
+    equal variants (the A/A control) reaches: a takes less time, or more, where the interval of the
+    ratio lies wholly outside of both. Within the bound the two are equal, which contradicts the
+    claim too, unless the interval lies below 1: less, but less than counts. Equal cannot be said
+    where the control itself leaves the bound. There must be MIN_PROCESSES.
     """
     speed = measured(claim, benchmarks)
     if speed is None:
@@ -52,12 +53,12 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     if speed.processes < MIN_PROCESSES:
         return Verdict(claim.text, TOO_FEW_PROCESSES, evidence)
     name = UNDECIDED
-    if control.low < low or control.high > high:
-        evidence += f"; A/A reaches beyond {100 * claim.bound:g} %"
-    elif found.high < low:
+    if found.high < min(low, control.low):
         name = REPRODUCED
-    elif found.low > high:
+    elif found.low > max(high, control.high):
         name = CONTRADICTED
+    elif control.low < low or control.high > high:
+        evidence += f"; A/A reaches beyond {100 * claim.bound:g} %"
     elif low <= found.low and 1 <= found.high <= high:
         name = CONTRADICTED
         evidence += f"; equal within {100 * claim.bound:g} %"
