@@ -15,6 +15,7 @@ Further arguments of all but `norms` and `decode` are overrides of train.py.
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +42,7 @@ def main() -> None:
     common.add_argument("--name", help="of the files; by default from the kind of benchmark")
     common.add_argument("--results", type=Path, default=Path("results"))
     repeated = argparse.ArgumentParser(add_help=False, parents=[common])
+    repeated.add_argument("--busy", action="store_true", help="while another process copies memory")
     repeated.add_argument("--starts", type=int, default=1, help="processes, one after another")
     kinds = parser.add_subparsers(dest="kind", required=True)
     norms = kinds.add_parser("norms", parents=[repeated], help="the norms by themselves")
@@ -84,7 +86,8 @@ def main() -> None:
     if getattr(args, "every_norm", False) and args.compile:
         parser.error("--every-norm times norm.impl=auto: leave out --compile")
     try:
-        result = in_processes(args, overrides)
+        found_by = busy if getattr(args, "busy", False) else in_processes
+        result = found_by(args, overrides)
         RAW.mkdir(parents=True, exist_ok=True)
         name = args.name or result.pop("name")
         result.pop("name", None)
@@ -93,6 +96,22 @@ def main() -> None:
         sys.exit(str(error))
     write_pages(RAW, args.results)
     print((args.results / "benchmarks" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def busy(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
+    """Returns what the benchmark finds beside a process that takes memory's bandwidth, and a core.
+
+    Raises UserError when no core is left for that process.
+    """
+    from normlab.benchmarks.timing import copying_memory
+
+    cores = os.cpu_count() or 1
+    if args.threads is None or args.threads >= cores:
+        raise UserError(f"--busy needs a core of its own: --threads below the {cores} there are.")
+    with copying_memory():
+        found = in_processes(args, overrides)
+    note = "Meanwhile a process on a core of its own copied memory without a pause."
+    return {**found, "name": f"{found['name']}_busy", "notes": [*found["notes"], note]}
 
 
 def in_processes(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
@@ -107,8 +126,6 @@ def in_processes(args: argparse.Namespace, overrides: list[str]) -> dict[str, An
 
 def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     """Returns what the chosen benchmark found, with where and how it was measured."""
-    import torch
-
     from normlab.benchmarks import (
         conversion,
         decoding,
@@ -122,9 +139,9 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         widths,
     )
     from normlab.benchmarks.timing import environment
-    from normlab.runs.environment import code_version, device_of, set_threads
+    from normlab.runs.environment import code_version, device_of, prepare_cpu, set_threads
 
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     set_threads(args.threads)
     device = device_of(args.device)
     overrides = [f"model={args.model}", *overrides] if "model" in args else overrides
@@ -141,7 +158,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         case "steps":
             chosen = steps.every_norm() if args.every_norm else args.compile
             work = steps.workload(CONF, overrides, chosen, args.batches, device)
-            found = steps.benchmark(work, args.model, args.blocks, device)
+            found = steps.benchmark(work, overrides, args.blocks, device)
             found["name"] += "_every_norm" * args.every_norm
         case "widths":
             found = widths.benchmark(
@@ -150,7 +167,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         case "profile":
             alone = {"": steps.Variant([], one_kernel=True)}
             work = steps.workload(CONF, overrides, alone, args.batches, device)
-            found = profiling.benchmark(work, args.model, device)
+            found = profiling.benchmark(work, overrides, device)
         case "scaling":
             threads = args.threads or 1
             found = scaling.benchmark(

@@ -1,6 +1,7 @@
 """scripts/benchmark.py from end to end, on a model that takes no time."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -137,7 +138,16 @@ def test_scaling_shows_efficiency_and_the_share_of_the_exchange(benchmark, tmp_p
     )
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="the other process needs a core")
+def test_norms_beside_a_process_that_copies_memory(benchmark):
+    result = benchmark("norms", "--busy", "--threads", "1", "--shapes", "8x16", "--blocks", "2")
+    assert result.returncode == 0, result.stderr
+    page = (benchmark.results / "norms_busy.md").read_text()
+    assert "1 threads" in page and "a core of its own copied memory" in page
+
+
 def test_mistakes_are_one_sentence(benchmark):
+    assert "--busy needs a core of its own: --threads below" in benchmark("norms", "--busy").stderr
     assert "unknown argument norm=none" in benchmark("norms", "norm=none").stderr
     result = benchmark("decode", "nowhere")
     assert result.returncode == 1 and "nowhere is no run directory" in result.stderr

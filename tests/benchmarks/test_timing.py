@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from normlab.benchmarks.norms import norm_times, peak_memory
-from normlab.benchmarks.timing import CONTROL, interleave
+from normlab.benchmarks.timing import CONTROL, copying_memory, interleave
 
 CPU = torch.device("cpu")
 QUICK = {"blocks": 2, "compiled": False, "cold": False}
@@ -41,6 +41,12 @@ def test_norms_are_timed_in_every_implementation_and_pass():
         assert {"layernorm native", "rmsnorm composed", "rmsnorm native", CONTROL, "copy"} <= names
         assert all(len(t) == 2 and min(t) > 0 for t in record["times"].values())
     assert [r["bytes"] / r["copy_bytes"] for r in records] == [1, 1.5, 2.5]
+
+
+def test_a_neighbour_copies_memory_until_the_end():
+    with copying_memory() as neighbour:
+        assert neighbour.poll() is None
+    assert neighbour.wait() < 0  # killed
 
 
 def test_the_peak_counts_what_is_held_at_once():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from normlab.benchmarks.timing import merge
-from normlab.reports.benchmarks import CONTROL, page, ratio, saved, write_pages
+from normlab.errors import UserError
+from normlab.reports.benchmarks import CONTROL, page, ratio, saved, seconds, write_pages
 
 
 def times(noise, n=200):
@@ -54,6 +55,28 @@ def test_what_is_saved_is_a_share_of_the_norms_own_cost():
     assert found.median == pytest.approx(0.2) and found.low <= found.median <= found.high
     times["none"] = 1.5 * own
     assert saved({"times": times}, "rmsnorm composed", "layernorm composed", "none") is None
+
+
+def test_what_is_saved_does_not_follow_the_process_that_saw_the_smallest_cost():
+    cost = np.array([0.075, 0.129, 0.207, 0.183, 0.167])
+    gain = np.array([-0.031, -0.003, 0.040, 0.033, 0.006])
+    times = {"layernorm composed": [1.0] * 5, "none": list(1 - cost), "x": list(1 - gain)}
+    found = saved({"times": times, "processes": 5}, "x", "layernorm composed", "none")
+    assert found.median == pytest.approx(gain.sum() / cost.sum())  # 0.06: of quotients, 0.00
+    assert -0.3 < found.low < 0 < found.high < 0.3
+
+
+def test_seconds_are_the_mean_over_batches_of_unlike_length():
+    record = {"times": {"a": [1.0, 4.0, 1.1, 4.0, 0.9, 4.3]}, "batches": 2}
+    assert seconds(record, "a") == pytest.approx(2.5)
+    assert seconds({**record, "processes": 3}, "a") == pytest.approx(2.5)
+    assert seconds({"times": record["times"]}, "a") == pytest.approx(2.55)  # the median of all
+
+
+def test_processes_of_different_code_are_not_merged():
+    first, second = benchmark(0.01), {**benchmark(0.01), "commit": "f" * 40}
+    with pytest.raises(UserError, match="measure again"):
+        merge([first, second])
 
 
 def test_processes_are_merged_block_after_block():

@@ -295,6 +295,26 @@ def test_the_level_itself_is_enough():
     assert decide(0.051, 0.051) == "undecided"
 
 
+def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
+    noise = [1.0, 1.001, 0.999, 1.002, 0.998]
+
+    def record(width, ratio):
+        times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise}
+        return {"title": f"d_model {width}", "baseline": "b", "times": times, "processes": 5}
+
+    def judged(narrow, wide):
+        records = [record(128, narrow), record(1024, wide)]
+        stored = {"records": records, "environment": {"device": "cpu"}}
+        (tmp_path / "widths.json").write_text(json.dumps(stored))
+        of, than = (each["title"] for each in records)
+        return judge_speed(SpeedClaim("c", "widths", "a", "b", of, than), tmp_path)
+
+    found = judged(0.90, 0.99)
+    assert found.verdict == "reproduced"
+    assert found.evidence.startswith("d_model 128 : d_model 1024: a : b 0.909 [0.909, 0.909]")
+    assert judged(0.99, 0.99).verdict == judged(0.99, 0.90).verdict == "contradicted"
+
+
 @pytest.mark.parametrize(
     ("rms", "control", "verdict", "said"),
     [
@@ -302,7 +322,7 @@ def test_the_level_itself_is_enough():
         (1.1, 1.0, "contradicted", ""),
         (1.01, 1.0, "contradicted", "; equal within 2 %"),
         (0.98, 1.0, "undecided", ""),  # across the bound
-        (0.99, 1.0, "undecided", ""),  # less, but less than counts
+        (0.99, 1.0, "contradicted", "; equal within 2 %"),  # less, but less than counts
         (0.9, 0.95, "reproduced", ""),  # further than the A/A control reaches
         (1.1, 1.05, "contradicted", ""),
         (0.95, 0.95, "undecided", "; A/A reaches beyond 2 %"),

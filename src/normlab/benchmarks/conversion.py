@@ -12,6 +12,7 @@ import torch
 
 from normlab.benchmarks.decoding import decoding_times, first_test_sources
 from normlab.benchmarks.steps import Variant, step_times, workload
+from normlab.benchmarks.timing import CONTROL
 from normlab.errors import UserError
 from normlab.norms import Norm
 from normlab.runs.converted import both_ways
@@ -69,6 +70,7 @@ def benchmark(
             for impl in IMPLEMENTATIONS
             if (found := _translator(path, impl, device)) is not None
         }
+        translators[CONTROL] = _translator(run_dir, BASELINE.partition(" ")[2], device)
     fewer = max(5, blocks // 5)
     records += decoding_times(translators, BASELINE, source, beams, fewer, device)
     return {

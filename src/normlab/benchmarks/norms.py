@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave, keep_memory
+from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave
 from normlab.errors import UserError
 from normlab.norms import LayerNorm, PRMSNorm, RMSNorm
 
@@ -73,8 +73,6 @@ def norm_times(
     All norms read the same x (rows, width) and dy. `cold` empties the caches before each call;
     otherwise an untimed call of the same variant fills them.
     """
-    if device.type == "cpu":
-        keep_memory()
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(rows, width, generator=generator).to(device, dtype) for _ in range(2))
     x.requires_grad_()

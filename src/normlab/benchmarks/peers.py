@@ -188,7 +188,8 @@ def benchmark(
     baseline = next(iter(times))
     work = {"count": 1000, "of": "target tokens"}
     title = "training, per 1,000 target tokens"
-    records = [{"title": title, "baseline": baseline, "work": work, "times": times}]
+    repeats_of = {"processes": rounds}  # a round starts every process anew
+    records = [{"title": title, "baseline": baseline, "work": work, "times": times, **repeats_of}]
 
     losses = {baseline: peer.train("trained", "fp32", steps, 50)[1][-1]}
     for name, precision in OURS.items():
@@ -212,10 +213,13 @@ def benchmark(
     work = {"count": len(test.src), "of": "sentences"}
     title = f"beam 5, {test_name}, fp32"
     first = next(iter(decoding))
-    records.append({"title": title, "baseline": first, "work": work, "times": decoding})
+    records.append(
+        {"title": title, "baseline": first, "work": work, "times": decoding, **repeats_of}
+    )
     method = [
         "Training: every variant a process of its own, started once per round in random order; the",
-        "steps up to the first log line left out. Ratios within a round, 95 % bootstrap interval.",
+        "steps up to the first log line left out. Ratios within a round, with their t interval",
+        "over rounds (95 %).",
     ]
     of = {"dev/nll": "Dev NLL", "dev/loss": "Label-smoothed dev loss"}[peer.dev_metric]
     notes = [

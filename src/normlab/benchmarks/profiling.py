@@ -3,14 +3,14 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from normlab.benchmarks.steps import Workload
-from normlab.benchmarks.timing import interleave, keep_memory
+from normlab.benchmarks.steps import Workload, described
+from normlab.benchmarks.timing import interleave
 
 WARMUP = 3
 BLOCKS = 5
@@ -25,9 +25,9 @@ Shape = tuple[int, ...]
 Products = Mapping[tuple[Shape, Shape], int]  # (..., m, k) times (..., k, n) -> how often
 
 
-def benchmark(work: Workload, model: str, device: torch.device) -> dict[str, Any]:
-    """Returns the profile of the only variant of `work` as a page without records."""
-    keep_memory()
+def benchmark(work: Workload, overrides: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """Returns the profile of the only variant of `work`, built with `overrides`: no records."""
+    model, title = described(work, overrides)
     (step,) = work.steps.values()
 
     def steps() -> None:
@@ -48,12 +48,14 @@ def benchmark(work: Workload, model: str, device: torch.device) -> dict[str, Any
     gflop = floating_point_operations(found) / len(work.batches) / 1e9
     return {
         "name": f"profile_{model}_{work.precision}",
-        "title": f"Profile of {model}, {work.precision}",
+        "title": f"Profile of {title}",
         "records": [],
         "notes": [
-            f"Matrix products are {gflop:.2f} GFLOP of a step. By themselves, in {work.precision},",
-            f"they take {1000 * seconds['alone']:.1f} ms, {gflop / seconds['alone']:.0f} GFLOP/s;",
-            f"a step takes {1000 * seconds['steps']:.1f} ms, so that it reaches",
+            "Matrix products, those inside attention's own operator and convolutions apart, are",
+            f"{gflop:.2f} GFLOP of a step. By themselves, in {work.precision}, on contiguous",
+            "matrices of these shapes that may stay in the caches, they take",
+            f"{1000 * seconds['alone']:.1f} ms, {gflop / seconds['alone']:.0f} GFLOP/s; a step",
+            f"takes {1000 * seconds['steps']:.1f} ms, so that it reaches",
             f"{seconds['alone'] / seconds['steps']:.0%} of that rate (medians of {BLOCKS} blocks,",
             f"one process). {len(work.batches)} steps, by the operators' own time:",
             "",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from normlab import distributed
 from normlab.benchmarks.steps import Variant, build_steps
@@ -24,7 +23,7 @@ from normlab.ranks import place
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import check
-from normlab.runs.environment import device_of, set_threads
+from normlab.runs.environment import device_of, prepare_cpu, set_threads
 from normlab.runs.sweeps import compose_job
 
 BATCHES = 8  # different ones to cycle through
@@ -107,7 +106,7 @@ def _spread(values: np.ndarray, form: str) -> str:
 
 def _measure(work: dict[str, Any]) -> dict[str, float]:
     """Returns this process's median seconds of a step with and without the exchange."""
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     set_threads(work["threads"])
     here = place()
     with distributed.joined(here):

@@ -5,6 +5,7 @@ trainer's own step (training.step.update).
 """
 
 import itertools
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from normlab.training.step import autocast, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")
+IN_DATA = ("data", "task", "logger")
 PAPER = {  # model -> where the paper's seconds are: its table, ours, the column
     "RNNSearch": ("Table 3", "table3", "seconds_per_1k_steps"),
     "Transformer": ("Table 4", "table4", "seconds_per_1k_steps"),
@@ -105,14 +107,10 @@ class Workload:
 
     steps: dict[str, Steps]
     batches: Sequence[Batch]
+    baseline: str | None  # the variant that ratios are to, None where none of them is
     item: str
     model: str  # its class
     precision: str
-
-    @property
-    def baseline(self) -> str | None:
-        """Returns the variant that ratios are to, None where none of them is."""
-        return next((name for name in BASELINES if name in self.steps), None)
 
 
 def workload(
@@ -134,19 +132,23 @@ def workload(
     model = components.build_model(config, task.model_arguments)
     if isinstance(chosen, bool):
         chosen = variants(chosen, recurrent=any(isinstance(m, GRU) for m in model.modules()))
-    steps: dict[str, Steps] = {}
-    for name, variant in chosen.items():
+
+    def build(variant: Variant) -> Steps | None:
         changed = [*overrides, "logger=none", *variant.overrides]
         try:
-            steps[name] = build_steps(conf, changed, variant, task, batches, device)
+            return build_steps(conf, changed, variant, task, batches, device)
         except UserError:  # no fused kernels here, or none for the axes of this model's norms
-            continue
-    work = Workload(steps, batches, task.item, type(model).__name__, config.trainer.precision)
-    if work.baseline is not None:
-        variant = chosen[work.baseline]
-        changed = [*overrides, "logger=none", *variant.overrides]
-        steps[CONTROL] = build_steps(conf, changed, variant, task, batches, device)
-    return work
+            return None
+
+    baseline = next((name for name in BASELINES if name in chosen and build(chosen[name])), None)
+    wanted = {**chosen, **({CONTROL: chosen[baseline]} if baseline else {})}
+    # Where a model lies in memory depends on those built before it: another order in each process.
+    order = random.SystemRandom().sample(list(wanted), len(wanted))
+    built = {name: build(wanted[name]) for name in order}
+    steps = {name: made for name in wanted if (made := built[name]) is not None}
+    return Workload(
+        steps, batches, baseline, task.item, type(model).__name__, config.trainer.precision
+    )
 
 
 def build_steps(
@@ -172,9 +174,21 @@ def build_steps(
     return Steps(model, task, config, batches, device)
 
 
-def benchmark(work: Workload, model: str, blocks: int, device: torch.device) -> dict[str, Any]:
-    """Returns the record of the steps of `model`, an option of conf/model, beside the paper's."""
-    record = step_times(work, f"{model}, {work.precision}", blocks, device)
+def described(work: Workload, overrides: Sequence[str]) -> tuple[str, str]:
+    """Returns the model of `overrides`, and a title of all that they say but data and task."""
+    given = {key: value for key, _, value in (each.partition("=") for each in overrides)}
+    model = given.pop("model")
+    given.pop("trainer.precision", None)
+    usual = [f"{key}={value}" for key, value in given.items() if not key.startswith(IN_DATA)]
+    return model, ", ".join([model, work.precision, *usual])
+
+
+def benchmark(
+    work: Workload, overrides: Sequence[str], blocks: int, device: torch.device
+) -> dict[str, Any]:
+    """Returns the record of the steps of `work`, built with `overrides`, beside the paper's."""
+    model, title = described(work, overrides)
+    record = step_times(work, title, blocks, device)
     table, experiment, column = PAPER.get(work.model, ("", "", ""))
     if table:
         rows = read_experiment(experiment, Path("experiments")).paper
@@ -182,6 +196,9 @@ def benchmark(work: Workload, model: str, blocks: int, device: torch.device) -> 
         record["paper_unit"] = column.replace("seconds_per", "s per").replace("_", " ")
     compiled = any(name.endswith("compiled") for name in work.steps)
     notes = [
+        f"{len(work.batches)} batches, the first of an epoch; seconds are the mean over them of",
+        "medians over blocks. LayerNorm has gain and bias, RMSNorm a gain. Each step follows one",
+        "of another model, so that little of it is in the caches.",
         "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
         "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
         "holds the rest of a GRU step.",
@@ -198,12 +215,14 @@ def benchmark(work: Workload, model: str, blocks: int, device: torch.device) -> 
 
 def step_times(work: Workload, title: str, blocks: int, device: torch.device) -> dict[str, Any]:
     """Returns the record of the seconds per step of every variant, and its items."""
-    items = sum(batch.items for batch in work.batches) / len(work.batches)
-    times = interleave(dict(work.steps), blocks, device, warmup=len(work.batches))
+    batches = len(work.batches)
+    items = sum(batch.items for batch in work.batches) / batches
+    times = interleave(dict(work.steps), blocks, device, warmup=batches)
     return {
         "title": title,
         "baseline": work.baseline,
         "items": items,
         "item": work.item,
+        "batches": batches,  # block number i is a step on batch number i modulo this
         "times": times,
     }

@@ -4,16 +4,18 @@ A variant may stand in twice (the A/A control): how far its two times lie apart 
 difference must exceed to mean anything.
 """
 
-import ctypes
 import platform
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from normlab.errors import UserError
 
 CONTROL = "A/A control"
 Times = dict[str, list[float]]  # variant -> seconds of each block
@@ -25,19 +27,19 @@ def interleave(
     device: torch.device,
     *,
     warmup: int = 3,
-    seed: int = 0,
     before: Callable[[Callable], Any] = lambda call: None,
     watch: Callable[[], float] = time.perf_counter,
 ) -> Times:
     """Returns the seconds of every variant in every block; `before(variant)` runs untimed first.
 
-    On a GPU the time is that between two CUDA events.
+    The order of each block is drawn anew, another one in every process: what a variant gains from
+    the one before it is then no bias that all processes share. On a GPU the time is that between
+    two CUDA events.
     """
     order = list(variants)
-    shuffle = random.Random(seed).shuffle
     times: Times = {name: [] for name in variants}
     for block in range(-warmup, blocks):
-        shuffle(order)
+        random.SystemRandom().shuffle(order)
         for name in order:
             before(variants[name])
             seconds = _time(variants[name], device, watch)
@@ -60,27 +62,23 @@ def _time(call: Callable[[], Any], device: torch.device, watch: Callable[[], flo
 
 
 def merge(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one benchmark of several that measured the same: the blocks of each, in order."""
+    """Returns one benchmark of several that measured the same: the blocks of each, in order.
+
+    Raises UserError when the code or the machine changed between them.
+    """
     whole = found[0]
+    for other in found:
+        if (other["commit"], other["environment"]) != (whole["commit"], whole["environment"]):
+            raise UserError(
+                f"The processes ran code of {whole['commit']} and {other['commit']}, on "
+                f"{whole['environment']} and {other['environment']}: measure again."
+            )
     for number, record in enumerate(whole["records"]):
         for other in found[1:]:
             for variant, seconds in other["records"][number]["times"].items():
                 record["times"][variant] += seconds
         record["processes"] = len(found)
     return whole
-
-
-def keep_memory() -> None:
-    """Tells glibc to keep freed memory, as a long training run makes it do.
-
-    Otherwise a benchmark that frees its only large tensor returns the pages to the system each
-    time, and measures page faults: four times the norm's own time at [2048, 128].
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        trim_threshold, mmap_threshold = -1, -3
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 1 << 30)
-        libc.mallopt(mmap_threshold, 1 << 30)
 
 
 def cache_flusher(device: torch.device) -> Callable[[], Any]:
@@ -91,6 +89,34 @@ def cache_flusher(device: torch.device) -> Callable[[], Any]:
     bytes_ = 256 << 20 if device.type == "cuda" else 96 << 20
     buffer = torch.ones(bytes_ // 4, device=device)
     return lambda: buffer.sum()
+
+
+COPY = """
+import numpy
+source = numpy.ones(1 << 26)  # 512 MiB, more than any cache
+target = source.copy()
+print("copying", flush=True)
+while True:
+    target[:] = source
+"""
+
+
+@contextmanager
+def copying_memory() -> Iterator[subprocess.Popen[bytes]]:
+    """Has another process copy memory all the while, as a neighbour on the machine may.
+
+    Raises UserError when it cannot start, or ends before the work beside it.
+    """
+    with subprocess.Popen([sys.executable, "-c", COPY], stdout=subprocess.PIPE) as neighbour:
+        try:
+            assert neighbour.stdout is not None
+            if not neighbour.stdout.readline():  # it has ended before it began
+                raise UserError("--busy: the process that copies 512 MiB could not start.")
+            yield neighbour
+            if neighbour.poll() is not None:
+                raise UserError("--busy: the process that copies memory ended early.")
+        finally:
+            neighbour.kill()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -51,15 +51,39 @@ def ratio(record: Mapping[str, Any], variant: str, baseline: str) -> Ratio:
     return _interval(_medians(record, variant, baseline), record)
 
 
+def quotient(
+    record: Mapping[str, Any], other: Mapping[str, Any], variant: str, baseline: str
+) -> Ratio:
+    """Returns variant : baseline in `record` over the same in `other`, of the same processes."""
+    return _interval(
+        _medians(record, variant, baseline) / _medians(other, variant, baseline), record
+    )
+
+
 def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) -> Ratio | None:
     """Returns the share of LayerNorm's own cost, over no norm, that `variant` saves.
 
-    None where LayerNorm's cost cannot be told from nothing.
+    Of several processes: the quotient of the means, since a mean of quotients follows the process
+    that saw the smallest cost, and the t interval of its jackknife. None where LayerNorm's cost
+    cannot be told from nothing.
     """
     other, bare = (_medians(record, name, layernorm) for name in (variant, none))
     if _interval(bare, record).high >= 1:
         return None
-    return _interval((1 - other) / (1 - bare), record)
+    gain, cost = 1 - other, 1 - bare
+    if record.get("processes", 1) == 1:
+        return _interval(gain / cost, record)
+    n, whole = len(gain), gain.sum() / cost.sum()
+    without = (gain.sum() - gain) / (cost.sum() - cost)  # each process left out in turn
+    half = _interval(n * whole - (n - 1) * without, record)
+    return Ratio(whole, whole + half.low - half.median, whole + half.high - half.median)
+
+
+def seconds(record: Mapping[str, Any], variant: str) -> float:
+    """Returns the seconds of a call: the mean over its batches of the median over blocks."""
+    times = np.array(record["times"][variant]).reshape(record.get("processes", 1), -1)
+    batches = min(record.get("batches", 1), times.shape[1])
+    return float(np.mean([np.median(times[:, batch::batches]) for batch in range(batches)]))
 
 
 def _medians(record: Mapping[str, Any], variant: str, baseline: str) -> np.ndarray[Any, Any]:
@@ -97,7 +121,7 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
     lines = [f"# {benchmark['title']}", "", f"    {benchmark['command']}", ""]
     lines += [
         f"{environment['device']}, torch {environment['torch']}, "
-        f"commit {benchmark['commit'][:10]}.",
+        f"commit {_short(benchmark['commit'])}.",
         *(benchmark.get("method") or _method(benchmark["records"])),
         *benchmark["notes"],
         "",
@@ -109,6 +133,11 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
     return "\n".join(lines)
 
 
+def _short(commit: str) -> str:
+    changes = " with changes" if commit.endswith("+changes") else ""
+    return commit.removesuffix("+changes")[:10] + changes
+
+
 def _method(records: list[dict[str, Any]]) -> tuple[str, ...]:
     if not records:
         return ()
@@ -117,7 +146,7 @@ def _method(records: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _table(record: dict[str, Any], kind: str) -> list[str]:
     times, baseline = record["times"], record["baseline"]
-    median = {name: float(np.median(values)) for name, values in times.items()}
+    median = {name: seconds(record, name) for name in times}
     processes = record.get("processes", 1)
     blocks = f"{len(times[baseline]) // processes} blocks"
     heading = f"## {record['title']} ({f'{processes} processes of ' * (processes > 1)}{blocks})"

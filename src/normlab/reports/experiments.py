@@ -31,7 +31,8 @@ class SpeedClaim:
     a: str = ""  # variant that should take less time ...
     b: str = ""  # ... than this one
     record: str = ""  # the title of its part of the benchmark, where that has several
-    bound: float = 0.02  # ratios that lie as near to 1 are equal
+    than: str = ""  # another part: a : b should be less than it is there
+    bound: float = 0.02  # by how much less; ratios that lie as near to 1 are equal
 
 
 @dataclass(frozen=True)

@@ -87,12 +87,14 @@ def settling(experiment: Experiment, results: Path) -> list[Evidence]:
 RULES = """\
 *Reproduced* and *contradicted*, where runs decide: registered before them, at least six seeds,
 paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on benchmarks of
-small models in at least five processes, where times within 2 % of each other are equal; those of
-Table 1 and of conversion on an analysis. *Undecided*: the runs or the benchmark do not tell. *Not
-comparable*: nothing was learnt that could differ. *Too few seeds*, *too few processes*, *not
-finished*, *pilot pending*: no verdict yet. *Observed only*: no rule was registered before the
-runs. [The rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is the paper's
-setting, all others are small ones, whose verdicts hold for that setting only."""
+small models in at least five processes, by [a rule](../src/normlab/reports/speed.py) of 95 %
+intervals that are not corrected for the number of claims; it was last changed on 2026-11-22, after
+earlier benchmarks and before those it judges. Claims of Table 1 and of conversion rest on an
+analysis. *Undecided*: the runs or the benchmark do not tell. *Not comparable*: nothing was learnt
+that could differ. *Too few seeds*, *too few processes*, *not finished*, *pilot pending*: no verdict
+yet. *Observed only*: no rule was registered before the runs. [The
+rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is the paper's setting, all
+others are small ones, whose verdicts hold for that setting only."""
 
 
 def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row:

@@ -20,6 +20,7 @@ from normlab.runs.environment import (
     device_name,
     device_of,
     memory_of,
+    prepare_cpu,
     set_threads,
 )
 from normlab.runs.identity import digest
@@ -129,9 +130,7 @@ def assemble(
     from normlab import distributed
     from normlab.training.checkpoint import Checkpoints
 
-    # Denormals slow a CPU 2.5 times where activations vanish. Before any worker thread starts:
-    # threads inherit the setting from the one that makes them.
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     device = device_of(config.trainer.device)
     set_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(config.trainer.deterministic)

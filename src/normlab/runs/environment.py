@@ -1,7 +1,10 @@
 """Where a run runs: code version, device, threads."""
 
+import ctypes
 import os
+import platform
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +29,23 @@ def code_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
+
+
+def prepare_cpu() -> None:
+    """Makes a CPU compute as fast as it can; to be called before torch starts any thread.
+
+    Denormals become zero: they slow a CPU 2.5 times where activations vanish, and threads inherit
+    the setting from the one that makes them. And glibc keeps freed memory: it gives it back to the
+    system after each step otherwise, and the next step takes thousands of page faults.
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 1 << 30)
+        libc.mallopt(mmap_threshold, 1 << 30)
 
 
 def set_threads(threads: int | None) -> None:
