@@ -121,7 +121,7 @@ def in_processes(args: argparse.Namespace, overrides: list[str]) -> dict[str, An
     from normlab.benchmarks.timing import merge
 
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        return merge([pool.submit(measure, args, overrides).result() for _ in range(args.starts)])
+        return merge(pool.submit(measure, args, overrides).result() for _ in range(args.starts))
 
 
 def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
@@ -141,6 +141,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     from normlab.benchmarks.timing import environment
     from normlab.runs.environment import code_version, device_of, prepare_cpu, set_threads
 
+    commit = code_version() or "unknown"  # before it can change
     prepare_cpu()
     set_threads(args.threads)
     device = device_of(args.device)
@@ -193,7 +194,7 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         **found,
         "name": found["name"] + ("" if device.type == "cpu" else "_gpu"),
         "command": shlex.join(["python", *sys.argv]),
-        "commit": code_version() or "unknown",
+        "commit": commit,
         "environment": environment(device),
     }
 

@@ -299,12 +299,12 @@ def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
     noise = [1.0, 1.001, 0.999, 1.002, 0.998]
 
     def record(width, ratio):
-        times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise}
+        times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise[::-1]}
         return {"title": f"d_model {width}", "baseline": "b", "times": times, "processes": 5}
 
     def judged(narrow, wide):
         records = [record(128, narrow), record(1024, wide)]
-        stored = {"records": records, "environment": {"device": "cpu"}}
+        stored = {"records": records, "environment": {"device": "cpu"}, "commit": "c"}
         (tmp_path / "widths.json").write_text(json.dumps(stored))
         of, than = (each["title"] for each in records)
         return judge_speed(SpeedClaim("c", "widths", "a", "b", of, than), tmp_path)
@@ -320,9 +320,9 @@ def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
     [
         (0.9, 1.0, "reproduced", ""),
         (1.1, 1.0, "contradicted", ""),
-        (1.01, 1.0, "contradicted", "; equal within 2 %"),
+        (1.01, 1.0, "contradicted", "; within 2 %"),
         (0.98, 1.0, "undecided", ""),  # across the bound
-        (0.99, 1.0, "contradicted", "; equal within 2 %"),  # less, but less than counts
+        (0.99, 1.0, "contradicted", "; within 2 %"),  # less, but less than counts
         (0.9, 0.95, "reproduced", ""),  # further than the A/A control reaches
         (1.1, 1.05, "contradicted", ""),
         (0.95, 0.95, "undecided", "; A/A reaches beyond 2 %"),
@@ -337,18 +337,20 @@ def test_faster_has_to_exceed_what_counts_as_equal(tmp_path, rms, control, verdi
         times["rmsnorm fused"] = [rms * n for n in noise]
     claim = SpeedClaim("c", "steps", "rmsnorm fused", "layernorm native")
 
-    def judged(processes):
+    def judged(processes, commit="c"):
         record = {
             "title": "t",
             "baseline": "layernorm native",
             "times": times,
             "processes": processes,
         }
-        stored = {"records": [record], "environment": {"device": "cpu"}}
+        stored = {"records": [record], "environment": {"device": "cpu"}, "commit": commit}
         (tmp_path / "steps.json").write_text(json.dumps(stored))
         return judge_speed(claim, tmp_path)
 
     found = judged(5)
     assert found.verdict == verdict and found.evidence.endswith(said or ("cpu" if rms else ""))
+    if rms is not None:
+        assert judged(5, "c+changes").verdict == "undecided"
     assert judged(4).verdict == ("too few processes" if rms else verdict)
     assert judge_speed(SpeedClaim("c"), tmp_path).verdict == "not run yet"

@@ -188,8 +188,8 @@ def benchmark(
     baseline = next(iter(times))
     work = {"count": 1000, "of": "target tokens"}
     title = "training, per 1,000 target tokens"
-    repeats_of = {"processes": rounds}  # a round starts every process anew
-    records = [{"title": title, "baseline": baseline, "work": work, "times": times, **repeats_of}]
+    record = {"title": title, "baseline": baseline, "work": work, "times": times}
+    records: list[dict[str, Any]] = [{**record, "processes": rounds}]
 
     losses = {baseline: peer.train("trained", "fp32", steps, 50)[1][-1]}
     for name, precision in OURS.items():
@@ -213,9 +213,7 @@ def benchmark(
     work = {"count": len(test.src), "of": "sentences"}
     title = f"beam 5, {test_name}, fp32"
     first = next(iter(decoding))
-    records.append(
-        {"title": title, "baseline": first, "work": work, "times": decoding, **repeats_of}
-    )
+    records.append({"title": title, "baseline": first, "work": work, "times": decoding})
     method = [
         "Training: every variant a process of its own, started once per round in random order; the",
         "steps up to the first log line left out. Ratios within a round, with their t interval",
@@ -225,7 +223,8 @@ def benchmark(
     notes = [
         f"One Transformer, schedule, batch limit and subwords. {peer.name}: {peer.differs}",
         "Decoding: seconds as each prints them, without loading; normlab, in this process, reads",
-        "and writes text in that time, the others numbers of subwords.",
+        "and writes text in that time, the others numbers of subwords. Ratios there are of rounds,",
+        "with their bootstrap interval. normlab keeps freed memory (runs/environment.py).",
         f"{of} per token after {steps} steps: {_listed(losses, '.2f')}.",
         *(f"BLEU of {test_name}, {beam}: {_listed(each, '.1f')}." for beam, each in bleu.items()),
     ]

@@ -6,6 +6,7 @@ each in random order.
 """
 
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from normlab.benchmarks.steps import Variant, build_steps
 from normlab.benchmarks.timing import interleave
 from normlab.errors import UserError
 from normlab.ranks import place
+from normlab.reports.benchmarks import seconds
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import check
@@ -71,6 +73,7 @@ def _start(
     work = {
         "conf": str(conf), "overrides": list(overrides),
         "blocks": blocks, "device": device, "threads": threads,
+        "seed": random.SystemRandom().getrandbits(32),
     }  # fmt: skip
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}",
@@ -122,9 +125,13 @@ def _measure(work: dict[str, Any]) -> dict[str, float]:
         }
         if here.world_size > 1:
             steps["step"].objective = distributed.replicated(steps["step"].objective)
-        times = interleave(dict(steps), work["blocks"], device, warmup=len(batches))
+        # All processes in one order: a step with the exchange waits for its like in the others.
+        shuffle = random.Random(work["seed"]).shuffle
+        blocks = work["blocks"]
+        times = interleave(dict(steps), blocks, device, warmup=len(batches), shuffle=shuffle)
         items = sum(batch.items for batch in batches) / len(batches)
-        return {**{name: statistics.median(t) for name, t in times.items()}, "items": items}
+        record = {"times": times, "batches": len(batches)}
+        return {**{name: seconds(record, name) for name in times}, "items": items}
 
 
 if __name__ == "__main__":

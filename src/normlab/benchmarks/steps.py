@@ -29,7 +29,6 @@ from normlab.training.step import autocast, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")
-IN_DATA = ("data", "task", "logger")
 PAPER = {  # model -> where the paper's seconds are: its table, ours, the column
     "RNNSearch": ("Table 3", "table3", "seconds_per_1k_steps"),
     "Transformer": ("Table 4", "table4", "seconds_per_1k_steps"),
@@ -175,12 +174,13 @@ def build_steps(
 
 
 def described(work: Workload, overrides: Sequence[str]) -> tuple[str, str]:
-    """Returns the model of `overrides`, and a title of all that they say but data and task."""
+    """Returns the model of `overrides`, and a title of all that they say but paths and task."""
     given = {key: value for key, _, value in (each.partition("=") for each in overrides)}
     model = given.pop("model")
     given.pop("trainer.precision", None)
-    usual = [f"{key}={value}" for key, value in given.items() if not key.startswith(IN_DATA)]
-    return model, ", ".join([model, work.precision, *usual])
+    for untold in ("task", "logger", "data.dir", "data.cache_dir"):
+        given.pop(untold, None)
+    return model, ", ".join([model, work.precision, *(f"{k}={v}" for k, v in given.items())])
 
 
 def benchmark(
@@ -197,8 +197,8 @@ def benchmark(
     compiled = any(name.endswith("compiled") for name in work.steps)
     notes = [
         f"{len(work.batches)} batches, the first of an epoch; seconds are the mean over them of",
-        "medians over blocks. LayerNorm has gain and bias, RMSNorm a gain. Each step follows one",
-        "of another model, so that little of it is in the caches.",
+        "medians over blocks. LayerNorm has gain and bias, RMSNorm a gain. Nearly each",
+        "step follows one of another model, so that little of it is in the caches.",
         "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
         "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
         "holds the rest of a GRU step.",

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ def interleave(
     *,
     warmup: int = 3,
     before: Callable[[Callable], Any] = lambda call: None,
+    shuffle: Callable[[list[str]], None] = random.shuffle,
     watch: Callable[[], float] = time.perf_counter,
 ) -> Times:
     """Returns the seconds of every variant in every block; `before(variant)` runs untimed first.
@@ -39,7 +40,7 @@ def interleave(
     order = list(variants)
     times: Times = {name: [] for name in variants}
     for block in range(-warmup, blocks):
-        random.SystemRandom().shuffle(order)
+        shuffle(order)
         for name in order:
             before(variants[name])
             seconds = _time(variants[name], device, watch)
@@ -61,23 +62,25 @@ def _time(call: Callable[[], Any], device: torch.device, watch: Callable[[], flo
     return watch() - started
 
 
-def merge(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def merge(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns one benchmark of several that measured the same: the blocks of each, in order.
 
-    Raises UserError when the code or the machine changed between them.
+    Raises UserError at the first that ran other code, or elsewhere.
     """
-    whole = found[0]
+    found = iter(found)
+    whole = next(found)
+    where = whole["commit"], whole["environment"]
+    processes = 1
     for other in found:
-        if (other["commit"], other["environment"]) != (whole["commit"], whole["environment"]):
-            raise UserError(
-                f"The processes ran code of {whole['commit']} and {other['commit']}, on "
-                f"{whole['environment']} and {other['environment']}: measure again."
-            )
-    for number, record in enumerate(whole["records"]):
-        for other in found[1:]:
-            for variant, seconds in other["records"][number]["times"].items():
+        there = other["commit"], other["environment"]
+        if there != where:
+            raise UserError(f"Processes of one benchmark ran {where}, {there}: measure again.")
+        for record, same in zip(whole["records"], other["records"], strict=True):
+            for variant, seconds in same["times"].items():
                 record["times"][variant] += seconds
-        record["processes"] = len(found)
+        processes += 1
+    for record in whole["records"]:
+        record["processes"] = processes
     return whole
 
 

@@ -249,7 +249,7 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     widths = [record["d_model"] for record in records]
     figure = Figure(figsize=(9, 3.2))
     share, quotient = figure.subplots(1, 2)
-    for kind, colour in (("composed", "#D55E00"), ("native", "#009E73"), ("fused", "#0072B2")):
+    for kind, colour in (("composed", "#D55E00"), ("fused", "#0072B2")):
         layernorm, rmsnorm = f"layernorm {kind}", f"rmsnorm {kind}"
         if not all({layernorm, rmsnorm} <= record["times"].keys() for record in records):
             continue

@@ -15,6 +15,7 @@ class Speed(NamedTuple):
     """What a benchmark says of a claim about time."""
 
     title: str  # of the record
+    committed: bool  # the code that ran
     ratio: Ratio  # of a's time to b's
     control: Ratio  # of two equal variants
     processes: int
@@ -40,7 +41,8 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
         found, control = ratio(record, claim.a, claim.b), ratio(record, CONTROL, baseline)
     title = " : ".join(r["title"] for r in records)
     processes, device = record.get("processes", 1), stored["environment"]["device"]
-    return Speed(title, found, control, processes, device)
+    committed = not stored["commit"].endswith("+changes")
+    return Speed(title, committed, found, control, processes, device)
 
 
 def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
@@ -49,7 +51,7 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     2 % stands for the claim's bound. Reproduced: the interval of the ratio lies wholly below
     1 - bound, and below all that two equal variants (the A/A control) reach. Contradicted: it lies
     wholly above 1 - bound, and the control within 1 ± bound; or above all that the control reaches
-    and 1 + bound. There must be MIN_PROCESSES.
+    and 1 + bound. There must be MIN_PROCESSES, of committed code.
     """
     speed = measured(claim, benchmarks)
     if speed is None:
@@ -59,13 +61,15 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     evidence = f"{speed.title}: {claim.a} : {claim.b} {found}, A/A {control}; {speed.device}"
     if speed.processes < MIN_PROCESSES:
         return Verdict(claim.text, TOO_FEW_PROCESSES, evidence)
+    if not speed.committed:
+        return Verdict(claim.text, UNDECIDED, evidence + "; of code that was not committed")
     sharp = low <= control.low and control.high <= high
     name = UNDECIDED
     if found.high < min(low, control.low):
         name = REPRODUCED
     elif found.low > (low if sharp else max(high, control.high)):
         name = CONTRADICTED
-        evidence += f"; equal within {100 * claim.bound:g} %" * (found.high <= high)
+        evidence += f"; within {100 * claim.bound:g} %" * (found.high <= high)
     elif not sharp:
         evidence += f"; A/A reaches beyond {100 * claim.bound:g} %"
     return Verdict(claim.text, name, evidence)

@@ -5,15 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark
+from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark, seconds
 from normlab.reports.claims import items, paragraph, read_claims
 from normlab.reports.experiments import Experiment
 
-CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_tiny_fp32")
+CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_deep_fp32")
 COMPARED = ("none", "layernorm", "rmsnorm", "prmsnorm")
 
 
@@ -86,10 +85,10 @@ def _charts(benchmarks: Path) -> list[tuple[str, str, list[Bar]]]:
         stored = read_benchmark(path)
         (record,) = stored["records"]
         bars = []
-        for variant, times in record["times"].items():
+        for variant in record["times"]:
             norm = variant.partition(" ")[0]
             if norm in COMPARED and variant != CONTROL:
                 share = ratio(record, variant, record["baseline"]).median
-                bars.append(Bar(variant, norm, share, 1000 * median(times)))
+                bars.append(Bar(variant, norm, share, 1000 * seconds(record, variant)))
         charts.append((stored["title"], stored["environment"]["device"], bars))
     return charts

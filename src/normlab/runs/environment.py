@@ -44,8 +44,10 @@ def prepare_cpu() -> None:
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3
         libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 1 << 30)
-        libc.mallopt(mmap_threshold, 1 << 30)
+        # Before 2.35 glibc refuses more than 32 MiB; the other option alone would freeze its own
+        # threshold at 128 KiB, and each tensor would be mapped anew.
+        if libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 1 << 25):
+            libc.mallopt(trim_threshold, 1 << 30)
 
 
 def set_threads(threads: int | None) -> None:
