@@ -1,6 +1,6 @@
 """Times norms, training steps or decoding side by side; writes a table to results/benchmarks/.
 
-    scripts/benchmark.py norms
+    scripts/benchmark.py norms [--threads 1 --busy]
     scripts/benchmark.py steps --model rnnsearch_small data=text data.dir=DIR
     scripts/benchmark.py widths data.batch_tokens=512
     scripts/benchmark.py profile --model transformer_tiny norm=rmsnorm
