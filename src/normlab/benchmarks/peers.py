@@ -188,8 +188,9 @@ def benchmark(
     baseline = next(iter(times))
     work = {"count": 1000, "of": "target tokens"}
     title = "training, per 1,000 target tokens"
-    record = {"title": title, "baseline": baseline, "work": work, "times": times}
-    records: list[dict[str, Any]] = [{**record, "processes": rounds}]
+    records: list[dict[str, Any]] = [
+        {"title": title, "baseline": baseline, "work": work, "times": times, "processes": rounds}
+    ]
 
     losses = {baseline: peer.train("trained", "fp32", steps, 50)[1][-1]}
     for name, precision in OURS.items():

@@ -73,7 +73,7 @@ def _start(
     work = {
         "conf": str(conf), "overrides": list(overrides),
         "blocks": blocks, "device": device, "threads": threads,
-        "seed": random.SystemRandom().getrandbits(32),
+        "seed": random.getrandbits(32),
     }  # fmt: skip
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}",
@@ -108,7 +108,7 @@ def _spread(values: np.ndarray, form: str) -> str:
 
 
 def _measure(work: dict[str, Any]) -> dict[str, float]:
-    """Returns this process's median seconds of a step with and without the exchange."""
+    """Returns this process's seconds of a step with and without the exchange."""
     prepare_cpu()
     set_threads(work["threads"])
     here = place()

@@ -142,7 +142,7 @@ def workload(
     baseline = next((name for name in BASELINES if name in chosen and build(chosen[name])), None)
     wanted = {**chosen, **({CONTROL: chosen[baseline]} if baseline else {})}
     # Where a model lies in memory depends on those built before it: another order in each process.
-    order = random.SystemRandom().sample(list(wanted), len(wanted))
+    order = random.sample(list(wanted), len(wanted))
     built = {name: build(wanted[name]) for name in order}
     steps = {name: made for name in wanted if (made := built[name]) is not None}
     return Workload(
@@ -177,8 +177,7 @@ def described(work: Workload, overrides: Sequence[str]) -> tuple[str, str]:
     """Returns the model of `overrides`, and a title of all that they say but paths and task."""
     given = {key: value for key, _, value in (each.partition("=") for each in overrides)}
     model = given.pop("model")
-    given.pop("trainer.precision", None)
-    for untold in ("task", "logger", "data.dir", "data.cache_dir"):
+    for untold in ("trainer.precision", "task", "logger", "data.dir", "data.cache_dir"):
         given.pop(untold, None)
     return model, ", ".join([model, work.precision, *(f"{k}={v}" for k, v in given.items())])
 

@@ -30,7 +30,7 @@ def benchmark(
 ) -> dict[str, Any]:
     """Returns a record of Transformer steps for each of `widths`, d_ff being four times as wide."""
     every = variants(compiled=False, recurrent=False)
-    chosen = {name: every[name] for name in VARIANTS if name in every}
+    chosen = {name: every[name] for name in VARIANTS}
     records, precision = [], ""
     for width in widths:
         heads = width // HEAD

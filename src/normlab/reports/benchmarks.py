@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from normlab.reports import text
 from normlab.reports.statistics import estimate
 
 CONTROL = "A/A control"
@@ -41,23 +42,24 @@ class Ratio:
         return f"{100 * self.median:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]"
 
 
-def ratio(record: Mapping[str, Any], variant: str, baseline: str) -> Ratio:
-    """Returns variant : baseline with its 95 % interval.
+def ratio(
+    record: Mapping[str, Any],
+    variant: str,
+    baseline: str,
+    than: Mapping[str, Any] | None = None,
+) -> Ratio:
+    """Returns variant : baseline with its 95 % interval; over the same in `than`, if given.
+
+    `than` is another record of the same processes.
 
     Of one process: the median over blocks, and a bootstrap of it. Of several: the mean of their
     medians and its t interval, since what differs from one process to the next (where memory lies)
     is no smaller for more blocks, and a bootstrap of five is too narrow.
     """
-    return _interval(_medians(record, variant, baseline), record)
-
-
-def quotient(
-    record: Mapping[str, Any], other: Mapping[str, Any], variant: str, baseline: str
-) -> Ratio:
-    """Returns variant : baseline in `record` over the same in `other`, of the same processes."""
-    return _interval(
-        _medians(record, variant, baseline) / _medians(other, variant, baseline), record
-    )
+    found = _medians(record, variant, baseline)
+    if than is not None:
+        found = found / _medians(than, variant, baseline)
+    return _interval(found, record)
 
 
 def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) -> Ratio | None:
@@ -75,8 +77,8 @@ def saved(record: Mapping[str, Any], variant: str, layernorm: str, none: str) ->
         return _interval(gain / cost, record)
     n, whole = len(gain), gain.sum() / cost.sum()
     without = (gain.sum() - gain) / (cost.sum() - cost)  # each process left out in turn
-    half = _interval(n * whole - (n - 1) * without, record)
-    return Ratio(whole, whole + half.low - half.median, whole + half.high - half.median)
+    pseudo = _interval(n * whole - (n - 1) * without, record)
+    return Ratio(whole, whole + pseudo.low - pseudo.median, whole + pseudo.high - pseudo.median)
 
 
 def seconds(record: Mapping[str, Any], variant: str) -> float:
@@ -121,7 +123,7 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
     lines = [f"# {benchmark['title']}", "", f"    {benchmark['command']}", ""]
     lines += [
         f"{environment['device']}, torch {environment['torch']}, "
-        f"commit {_short(benchmark['commit'])}.",
+        f"commit {text.commit(benchmark['commit'])}.",
         *(benchmark.get("method") or _method(benchmark["records"])),
         *benchmark["notes"],
         "",
@@ -133,11 +135,6 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
     return "\n".join(lines)
 
 
-def _short(commit: str) -> str:
-    changes = " with changes" if commit.endswith("+changes") else ""
-    return commit.removesuffix("+changes")[:10] + changes
-
-
 def _method(records: list[dict[str, Any]]) -> tuple[str, ...]:
     if not records:
         return ()
@@ -146,7 +143,7 @@ def _method(records: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def _table(record: dict[str, Any], kind: str) -> list[str]:
     times, baseline = record["times"], record["baseline"]
-    median = {name: seconds(record, name) for name in times}
+    took = {name: seconds(record, name) for name in times}
     processes = record.get("processes", 1)
     blocks = f"{len(times[baseline]) // processes} blocks"
     heading = f"## {record['title']} ({f'{processes} processes of ' * (processes > 1)}{blocks})"
@@ -155,7 +152,7 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         heading += f"; A/A {control}"
         if max(1 - control.low, control.high - 1) > LIMIT[kind]:
             heading += f": wider than ±{100 * LIMIT[kind]:g} %, small differences mean nothing"
-    unit = 1e6 if median[baseline] < 0.01 else 1e3
+    unit = 1e6 if took[baseline] < 0.01 else 1e3
     head = ["variant", "µs" if unit == 1e6 else "ms", f"ratio to {baseline}"]
     # Records made before there were other tasks than translation have "tokens".
     items = record.get("items", record.get("tokens"))
@@ -176,11 +173,11 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += ["peak memory, in tensors"]
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
-        row = [name, f"{unit * median[name]:.1f}", str(ratio(record, name, baseline))]
+        row = [name, f"{unit * took[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
             bare = _without_norm(name)
             share = 1 - ratio(record, bare, name).median if bare in times else None
-            row += [f"{1000 * median[name]:.0f}", f"{items / median[name]:,.0f}"]
+            row += [f"{1000 * took[name]:.0f}", f"{items / took[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
         if any(gains.values()):
             gain = gains[name]
@@ -189,11 +186,11 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
             paper = record["paper"].get(name.split()[0])
             row += ["-"] * 3 if paper is None else _paper(paper, record["paper"])
         if "work" in record:
-            row.append(f"{record['work']['count'] / median[name]:,.0f}")
+            row.append(f"{record['work']['count'] / took[name]:,.0f}")
         if "bytes" in record:
-            bandwidth = record["copy_bytes"] / median["copy"]
+            bandwidth = record["copy_bytes"] / took["copy"]
             moved = record["copy_bytes"] if name == "copy" else record["bytes"]
-            row.append(f"{moved / median[name] / bandwidth:.2f}")
+            row.append(f"{moved / took[name] / bandwidth:.2f}")
         if "peak" in record:
             peak = record["peak"].get(name)
             row.append("-" if peak is None else f"{2 * peak / record['copy_bytes']:.1f}")
@@ -226,10 +223,10 @@ def write_pages(raw: Path, results: Path) -> list[Path]:
     for path in sorted(raw.glob("*.json")):
         folder = results / "benchmarks"
         folder.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8")
-        (folder / path.name).write_text(text, encoding="utf-8")
+        stored = path.read_text(encoding="utf-8")
+        (folder / path.name).write_text(stored, encoding="utf-8")
         written.append(folder / f"{path.stem}.md")
-        benchmark = json.loads(text)
+        benchmark = json.loads(stored)
         by_width = [each for each in benchmark["records"] if "d_model" in each]
         drawn = bool(by_width) and draw_widths(by_width, folder / f"{path.stem}.png")
         shown = f"{path.stem}.png" if drawn else ""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from normlab.reports.benchmarks import CONTROL, Ratio, quotient, ratio, read_benchmark
+from normlab.reports.benchmarks import CONTROL, Ratio, ratio, read_benchmark
 from normlab.reports.experiments import SpeedClaim
 from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict
 
@@ -33,15 +33,12 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     names = {claim.a, claim.b, CONTROL}
     if len(records) != len(wanted) or any(not names <= r["times"].keys() for r in records):
         return None
-    record, baseline = records[0], records[0]["baseline"]
-    if claim.than:
-        found = quotient(record, records[1], claim.a, claim.b)
-        control = quotient(record, records[1], CONTROL, baseline)
-    else:
-        found, control = ratio(record, claim.a, claim.b), ratio(record, CONTROL, baseline)
+    record, *than = records
+    found = ratio(record, claim.a, claim.b, *than)
+    control = ratio(record, CONTROL, record["baseline"], *than)
     title = " : ".join(r["title"] for r in records)
     processes, device = record.get("processes", 1), stored["environment"]["device"]
-    committed = not stored["commit"].endswith("+changes")
+    committed = "+" not in stored["commit"]
     return Speed(title, committed, found, control, processes, device)
 
 
