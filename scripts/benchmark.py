@@ -39,7 +39,7 @@ def main() -> None:
     common.add_argument("--blocks", type=int, default=60, help="how often each variant is timed")
     common.add_argument("--threads", type=int, help="CPU threads; torch's default otherwise")
     common.add_argument("--compile", action="store_true", help="compiled variants too (slow start)")
-    common.add_argument("--name", help="of the files; by default from the kind of benchmark")
+    common.add_argument("--name", help="of the files; ..._repeat: the same again, for verdicts")
     common.add_argument("--results", type=Path, default=Path("results"))
     repeated = argparse.ArgumentParser(add_help=False, parents=[common])
     repeated.add_argument("--busy", action="store_true", help="while another process copies memory")

@@ -66,6 +66,18 @@ def test_what_is_saved_does_not_follow_the_process_that_saw_the_smallest_cost():
     assert -0.3 < found.low < 0 < found.high < 0.3
 
 
+@pytest.mark.parametrize(("loss", "share"), [(8.7, "10 %"), (3000.0, "-"), (float("nan"), "-")])
+def test_a_network_that_has_exploded_is_no_measure_of_what_norms_cost(loss, share):
+    stored = benchmark(0.01)
+    (record,) = stored["records"]
+    record["times"]["none"] = [0.9 * x for x in record["times"]["layernorm native"]]
+    losses = dict.fromkeys(record["times"], 8.6)
+    record |= {"items": 100, "loss": {**losses, "none": loss}}
+    shown = page(stored)
+    (row,) = [line for line in shown.split("\n") if line.startswith("| layernorm native |")]
+    assert row.endswith(f"| {share} | 8.600 |") and f"| {loss:.3f} |" in shown
+
+
 def test_seconds_are_the_mean_over_batches_of_unlike_length():
     record = {"times": {"a": [1.0, 4.0, 1.1, 4.0, 0.9, 4.3]}, "batches": 2}
     assert seconds(record, "a") == pytest.approx(2.5)

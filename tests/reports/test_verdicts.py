@@ -315,6 +315,25 @@ def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
     assert judged(0.99, 0.99).verdict == judged(0.99, 0.90).verdict == "contradicted"
 
 
+def test_only_what_a_benchmark_and_its_repeat_both_say_decides(tmp_path):
+    noise = [1.0, 1.001, 0.999, 1.002, 0.998]
+
+    def judged(*ratios):
+        for name, ratio in zip(("steps", "steps_repeat"), ratios, strict=True):
+            times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise[::-1]}
+            record = {"title": "t", "baseline": "b", "times": times, "processes": 5}
+            stored = {"records": [record], "environment": {"device": "cpu"}, "commit": "c"}
+            (tmp_path / f"{name}.json").write_text(json.dumps(stored))
+        return judge_speed(SpeedClaim("c", "steps", "a", "b"), tmp_path)
+
+    both = judged(0.9, 0.92)
+    assert both.verdict == "reproduced"
+    assert "a : b 0.900" in both.evidence and "; repeated: t: a : b 0.920" in both.evidence
+    one = judged(0.9, 1.1)
+    assert one.verdict == judged(1.1, 0.9).verdict == "undecided"
+    assert one.evidence.endswith("; by themselves reproduced and contradicted")
+
+
 @pytest.mark.parametrize(
     ("rms", "control", "verdict", "said"),
     [

@@ -24,7 +24,7 @@ from normlab.runs import components
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import Config, check
 from normlab.runs.sweeps import compose_job
-from normlab.tasks.task import Batch, Task
+from normlab.tasks.task import Batch, Sums, Task
 from normlab.training.step import autocast, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
@@ -87,9 +87,15 @@ class Steps:
         self.batches = itertools.cycle(batches)
         self.clip = config.trainer.clip
         self.precision = autocast(config.trainer.precision, device)
+        self.sums: Sums = {}  # of the last step
+
+    def loss(self) -> float:
+        """Returns the loss of the last step, in nats per item: what says that it learns at all."""
+        value, count = self.sums["loss"]
+        return float(value) / float(count)
 
     def __call__(self) -> None:
-        update(
+        self.sums, _ = update(
             self.objective,
             [next(self.batches)],
             self.parameters,
@@ -199,8 +205,8 @@ def benchmark(
         "medians over blocks. LayerNorm has gain and bias, RMSNorm a gain. Nearly each",
         "step follows one of another model, so that little of it is in the caches.",
         "A step is the trainer's: forward, backward, clipping, optimiser; the share in norms is",
-        "1 - none : variant, of one kind. `fused` is our kernel for the norm, `fused step` also",
-        "holds the rest of a GRU step.",
+        "1 - none : variant, of one kind, where the network without a norm has not exploded.",
+        "`fused` is our kernel for the norm, `fused step` also holds the rest of a GRU step.",
     ]
     if table:
         notes[-1] += f" The paper's seconds are those of its {table}."
@@ -224,4 +230,7 @@ def step_times(work: Workload, title: str, blocks: int, device: torch.device) ->
         "item": work.item,
         "batches": batches,  # block number i is a step on batch number i modulo this
         "times": times,
+        # After as many steps: of one norm the same but for dropout, however it is computed. Where
+        # it has exploded, time goes to numbers that a run which learns does not have.
+        "loss": {name: each.loss() for name, each in work.steps.items()},
     }

@@ -28,7 +28,11 @@ HEAD = 32  # the width of an attention head, at every width of the model
 def benchmark(
     conf: Path, overrides: Sequence[str], widths: Sequence[int], blocks: int, device: torch.device
 ) -> dict[str, Any]:
-    """Returns a record of Transformer steps for each of `widths`, d_ff being four times as wide."""
+    """Returns a record of Transformer steps for each of `widths`, d_ff being four times as wide.
+
+    `blocks` are those of the widest; a narrower model has as many more as it is narrower, since its
+    steps are short.
+    """
     every = variants(compiled=False, recurrent=False)
     chosen = {name: every[name] for name in VARIANTS}
     records, precision = [], ""
@@ -37,7 +41,7 @@ def benchmark(
         sizes = [f"model.d_model={width}", f"model.d_ff={4 * width}", f"model.heads={heads}"]
         work = workload(conf, [*sizes, *overrides], chosen, BATCHES, device)
         precision = work.precision
-        record = step_times(work, f"d_model {width}", blocks, device)
+        record = step_times(work, f"d_model {width}", blocks * max(widths) // width, device)
         records.append({**record, "d_model": width})
     given = ", ".join(overrides) or "nothing else"
     return {

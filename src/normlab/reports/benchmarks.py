@@ -13,6 +13,7 @@ from normlab.reports.statistics import estimate
 
 CONTROL = "A/A control"
 RESAMPLES = 2000
+EXPLODED = 80.0  # nats: exp underflows beyond, which takes ten times as long on a CPU
 LIMIT = {"cpu": 0.02, "gpu": 0.005}  # an A/A interval wider than this is said in the heading
 
 INTERLEAVED = (
@@ -159,6 +160,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     if items is not None:
         item = record.get("item", "target tokens")
         head += ["s per 1k steps", f"{item}/s", "share of the step in norms"]
+    if "loss" in record:
+        head += ["loss at the end"]
     gains = {name: _gain(record, name) for name in times} if items is not None else {}
     if any(gains.values()):
         head += ["of LayerNorm's cost saved"]
@@ -175,10 +178,12 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
     for name in times:
         row = [name, f"{unit * took[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
-            bare = _without_norm(name)
-            share = 1 - ratio(record, bare, name).median if bare in times else None
+            bare = _without_norm(record, name)
+            share = None if bare is None else 1 - ratio(record, bare, name).median
             row += [f"{1000 * took[name]:.0f}", f"{items / took[name]:,.0f}"]
             row += ["-" if share is None else f"{100 * share:.0f} %"]
+        if "loss" in record:
+            row.append(f"{record['loss'][name]:.3f}")
         if any(gains.values()):
             gain = gains[name]
             row += ["-" if gain is None else gain.percent()]
@@ -200,14 +205,20 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
 
 def _gain(record: Mapping[str, Any], name: str) -> Ratio | None:
     """Returns what a variant saves of LayerNorm's cost in its own implementation, if it has one."""
-    bare, layernorm = _without_norm(name), f"layernorm {name.partition(' ')[2]}"
-    there = {bare, layernorm} <= record["times"].keys() and name not in (bare, layernorm)
-    return saved(record, name, layernorm, bare) if there else None
+    bare, layernorm = _without_norm(record, name), f"layernorm {name.partition(' ')[2]}"
+    if bare is None or layernorm not in record["times"] or name in (bare, layernorm):
+        return None
+    return saved(record, name, layernorm, bare)
 
 
-def _without_norm(name: str) -> str:
-    """Returns the variant without a norm that a variant is compared with."""
-    return next((f"none {k}" for k in ("fused step", "compiled") if name.endswith(k)), "none")
+def _without_norm(record: Mapping[str, Any], name: str) -> str | None:
+    """Returns the variant without a norm that a variant is compared with; None without a sound one.
+
+    A network whose loss has exploded is none: its seconds are not those of a network that learns.
+    """
+    bare = next((f"none {k}" for k in ("fused step", "compiled") if name.endswith(k)), "none")
+    sound = record.get("loss", {}).get(bare, 0.0) < EXPLODED  # false for nan
+    return bare if bare in record["times"] and sound else None
 
 
 def _paper(seconds: float, of: Mapping[str, float]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
-from normlab.reports.speed import judge_speed
+from normlab.reports.speed import REPEAT, judge_speed
 from normlab.reports.verdicts import (
     CONTRADICTED,
     NOT_RUN,
@@ -89,10 +89,11 @@ RULES = """\
 paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on benchmarks of
 small models in at least five processes, by [a rule](../src/normlab/reports/speed.py) of 95 %
 intervals that are not corrected for the number of claims; it was last changed on 2026-11-22, after
-earlier benchmarks and before those it judges. Claims of Table 1 and of conversion rest on an
-analysis. *Undecided*: the runs or the benchmark do not tell. *Not comparable*: nothing was learnt
-that could differ. *Too few seeds*, *too few processes*, *not finished*, *pilot pending*: no verdict
-yet. *Observed only*: no rule was registered before the runs. [The
+earlier benchmarks and before those it judges. Where a benchmark was repeated, both must say the
+same; this came later and can only take a verdict away. Claims of Table 1 and of conversion rest on
+an analysis. *Undecided*: the runs or the benchmark do not tell. *Not comparable*: nothing was
+learnt that could differ. *Too few seeds*, *too few processes*, *not finished*, *pilot pending*: no
+verdict yet. *Observed only*: no rule was registered before the runs. [The
 rules](../src/normlab/reports/verdicts.py) are code. Scale `paper` is the paper's setting, all
 others are small ones, whose verdicts hold for that setting only."""
 
@@ -175,4 +176,6 @@ def _power(report: Evidence, key: str) -> str:
 def _speed(claim: SpeedClaim, results: Path) -> Row:
     verdict = judge_speed(claim, results / "benchmarks")
     page = f"[benchmark](benchmarks/{claim.benchmark}.md)" if verdict.verdict != NOT_RUN else ""
+    if (results / "benchmarks" / f"{claim.benchmark}{REPEAT}.json").exists():
+        page += f", [repeat](benchmarks/{claim.benchmark}{REPEAT}.md)"
     return verdict.verdict, f"{verdict.evidence} {page}".strip(), "benchmark", "-", "-"

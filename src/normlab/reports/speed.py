@@ -1,5 +1,6 @@
 """Verdicts of claims about time: by interleaved benchmarks, never by the seconds of training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from normlab.reports.benchmarks import CONTROL, Ratio, ratio, read_benchmark
 from normlab.reports.experiments import SpeedClaim
 from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, REPRODUCED, UNDECIDED, Verdict
 
+REPEAT = "_repeat"  # at the end of a benchmark's name: the same once more, of its own processes
 MIN_PROCESSES = 5  # of a verdict: one process says 0.976 [0.965, 0.986], the next 1.006
 TOO_FEW_PROCESSES = "too few processes"
 
@@ -48,8 +50,22 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     2 % stands for the claim's bound. Reproduced: the interval of the ratio lies wholly below
     1 - bound, and below all that two equal variants (the A/A control) reach. Contradicted: it lies
     wholly above 1 - bound, and the control within 1 ± bound; or above all that the control reaches
-    and 1 + bound. There must be MIN_PROCESSES, of committed code.
+    and 1 + bound. There must be MIN_PROCESSES, of committed code. Where the same was measured once
+    more (REPEAT), only what both say decides: else one could repeat until it does.
     """
+    found = _judge(claim, benchmarks)
+    again = _judge(replace(claim, benchmark=claim.benchmark + REPEAT), benchmarks)
+    if again.verdict == NOT_RUN:
+        return found
+    evidence = f"{found.evidence}; repeated: {again.evidence}"
+    if found.verdict == again.verdict:
+        return replace(found, evidence=evidence)
+    alone = f"by themselves {found.verdict} and {again.verdict}"
+    return Verdict(claim.text, UNDECIDED, f"{evidence}; {alone}")
+
+
+def _judge(claim: SpeedClaim, benchmarks: Path) -> Verdict:
+    """Returns what the one benchmark says that `claim` names."""
     speed = measured(claim, benchmarks)
     if speed is None:
         return Verdict(claim.text, NOT_RUN)
