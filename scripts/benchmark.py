@@ -25,7 +25,7 @@ from typing import Any
 
 from normlab.errors import UserError
 from normlab.paths import CONF
-from normlab.reports.benchmarks import write_pages
+from normlab.reports.benchmarks import merge, write_pages
 
 RAW = Path("runs/benchmarks")
 
@@ -39,7 +39,7 @@ def main() -> None:
     common.add_argument("--blocks", type=int, default=60, help="how often each variant is timed")
     common.add_argument("--threads", type=int, help="CPU threads; torch's default otherwise")
     common.add_argument("--compile", action="store_true", help="compiled variants too (slow start)")
-    common.add_argument("--name", help="of the files; ..._repeat: the same again, for verdicts")
+    common.add_argument("--name", help="of the files; ..._repeat: the same once more")
     common.add_argument("--results", type=Path, default=Path("results"))
     repeated = argparse.ArgumentParser(add_help=False, parents=[common])
     repeated.add_argument("--busy", action="store_true", help="while another process copies memory")
@@ -118,8 +118,6 @@ def in_processes(args: argparse.Namespace, overrides: list[str]) -> dict[str, An
     """Returns what the benchmark finds in --starts processes of its own, or here when in one."""
     if args.kind == "scaling" or getattr(args, "starts", 1) == 1:
         return measure(args, overrides)
-    from normlab.benchmarks.timing import merge
-
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         return merge(pool.submit(measure, args, overrides).result() for _ in range(args.starts))
 

@@ -5,9 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from normlab.benchmarks.timing import merge
 from normlab.errors import UserError
-from normlab.reports.benchmarks import CONTROL, page, ratio, saved, seconds, write_pages
+from normlab.reports.benchmarks import (
+    CONTROL,
+    exploded,
+    merge,
+    page,
+    ratio,
+    saved,
+    seconds,
+    write_pages,
+)
 
 
 def times(noise, n=200):
@@ -75,7 +83,10 @@ def test_a_network_that_has_exploded_is_no_measure_of_what_norms_cost(loss, shar
     record |= {"items": 100, "loss": {**losses, "none": loss}}
     shown = page(stored)
     (row,) = [line for line in shown.split("\n") if line.startswith("| layernorm native |")]
-    assert row.endswith(f"| {share} | 8.600 |") and f"| {loss:.3f} |" in shown
+    assert row.endswith(f"| {share} | 8.600 |")
+    assert "of the last step" in shown
+    (bare,) = [line for line in shown.split("\n") if line.startswith("| none")]
+    assert ("(exploded)" in bare) == (share == "-") and bare.endswith(f"| {loss:.3f} |")
 
 
 def test_seconds_are_the_mean_over_batches_of_unlike_length():
@@ -91,13 +102,24 @@ def test_processes_of_different_code_are_not_merged():
         merge([first, second])
 
 
+def test_of_merged_processes_the_largest_loss_counts():
+    processes = [benchmark(0.01) for _ in range(3)]
+    for each, loss in zip(processes, (8.0, 9.0, 8.5), strict=True):
+        each["records"][0]["loss"] = dict.fromkeys(each["records"][0]["times"], loss)
+    assert set(merge(processes)["records"][0]["loss"].values()) == {9.0}
+    processes[1]["records"][0]["loss"][CONTROL] = float("nan")
+    merged = merge(processes)["records"][0]
+    assert exploded(merged, CONTROL) and not exploded(merged, "rmsnorm fused")
+
+
 def test_processes_are_merged_block_after_block():
     first, second = benchmark(0.01), benchmark(0.01)
     second["records"][0]["times"] = {v: [9.0] * 200 for v in second["records"][0]["times"]}
-    (record,) = merge([first, second])["records"]
+    whole = merge([first, second])
+    (record,) = whole["records"]
     assert record["processes"] == 2 and record["times"][CONTROL][200:] == [9.0] * 200
     assert len(record["times"][CONTROL]) == 400
-    shown = page(first)
+    shown = page(whole)
     assert "(2 processes of 200 blocks)" in shown and "its t interval over processes" in shown
 
 

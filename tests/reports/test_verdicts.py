@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from normlab.errors import UserError
 from normlab.registration import Hypothesis, Registration
 from normlab.reports.experiments import SpeedClaim
 from normlab.reports.speed import judge_speed
@@ -315,23 +316,51 @@ def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
     assert judged(0.99, 0.99).verdict == judged(0.99, 0.90).verdict == "contradicted"
 
 
-def test_only_what_a_benchmark_and_its_repeat_both_say_decides(tmp_path):
+def two_benchmarks(folder, ratios, **changed):
+    """Writes a benchmark and its repeat, of five processes each, in which a : b has a ratio."""
     noise = [1.0, 1.001, 0.999, 1.002, 0.998]
+    for name, ratio in zip(("steps", "steps_repeat"), ratios, strict=True):
+        times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise[::-1]}
+        record = {"title": "t", "baseline": "b", "times": times, "processes": 5}
+        record["loss"] = dict.fromkeys(times, 7.0) | changed.get("loss", {})
+        stored = {"title": "T", "notes": [], "records": [record], "commit": "c"}
+        stored["environment"] = {"device": "cpu"}
+        if name == "steps_repeat":
+            stored |= {key: value for key, value in changed.items() if key != "loss"}
+        (folder / f"{name}.json").write_text(json.dumps(stored))
 
-    def judged(*ratios):
-        for name, ratio in zip(("steps", "steps_repeat"), ratios, strict=True):
-            times = {"b": noise, "a": [ratio * n for n in noise], "A/A control": noise[::-1]}
-            record = {"title": "t", "baseline": "b", "times": times, "processes": 5}
-            stored = {"records": [record], "environment": {"device": "cpu"}, "commit": "c"}
-            (tmp_path / f"{name}.json").write_text(json.dumps(stored))
-        return judge_speed(SpeedClaim("c", "steps", "a", "b"), tmp_path)
 
-    both = judged(0.9, 0.92)
-    assert both.verdict == "reproduced"
-    assert "a : b 0.900" in both.evidence and "; repeated: t: a : b 0.920" in both.evidence
-    one = judged(0.9, 1.1)
-    assert one.verdict == judged(1.1, 0.9).verdict == "undecided"
-    assert one.evidence.endswith("; by themselves reproduced and contradicted")
+def judged_twice(folder, ratios, **changed):
+    two_benchmarks(folder, ratios, **changed)
+    return judge_speed(SpeedClaim("c", "steps", "a", "b"), folder)
+
+
+def test_a_benchmark_and_its_repeat_count_together(tmp_path):
+    found = judged_twice(tmp_path, (0.9, 0.9))
+    assert found.verdict == "reproduced" and "a : b 0.900 [0.900, 0.900]" in found.evidence
+    assert found.evidence.endswith(
+        "; in two benchmarks by themselves 0.900 [0.900, 0.900] and 0.900 [0.900, 0.900]"
+    )
+    # A second one cannot stand for the first.
+    found = judged_twice(tmp_path, (0.9, 1.1))
+    assert found.verdict == "undecided" and "a : b 1.000" in found.evidence
+    assert found.evidence.endswith(", which do not agree")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"commit": "d"}, {"environment": {"device": "gpu"}}, {"notes": ["other"]}, {"title": "U"}],
+)
+def test_a_repeat_of_something_else_is_an_error(tmp_path, changed):
+    with pytest.raises(UserError, match=r"steps_repeat.json repeats .*steps.json.* is not "):
+        judged_twice(tmp_path, (0.9, 0.9), **changed)
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(30.0, "reproduced"), (36.0, "undecided")])
+def test_nothing_is_said_of_a_network_that_has_exploded(tmp_path, loss, verdict):
+    found = judged_twice(tmp_path, (0.9, 0.9), loss={"a": loss})
+    assert found.verdict == verdict
+    assert found.evidence.endswith("exploded") == (verdict == "undecided")
 
 
 @pytest.mark.parametrize(

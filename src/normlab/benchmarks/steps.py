@@ -90,7 +90,7 @@ class Steps:
         self.sums: Sums = {}  # of the last step
 
     def loss(self) -> float:
-        """Returns the loss of the last step, in nats per item: what says that it learns at all."""
+        """Returns the loss of the last step, per item: it shows whether a network has exploded."""
         value, count = self.sums["loss"]
         return float(value) / float(count)
 
@@ -230,7 +230,6 @@ def step_times(work: Workload, title: str, blocks: int, device: torch.device) ->
         "item": work.item,
         "batches": batches,  # block number i is a step on batch number i modulo this
         "times": times,
-        # After as many steps: of one norm the same but for dropout, however it is computed. Where
-        # it has exploded, time goes to numbers that a run which learns does not have.
+        # All have trained equally many steps: those of one norm should agree but for dropout.
         "loss": {name: each.loss() for name, each in work.steps.items()},
     }

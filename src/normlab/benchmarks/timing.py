@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,28 +60,6 @@ def _time(call: Callable[[], Any], device: torch.device, watch: Callable[[], flo
     started = watch()
     call()
     return watch() - started
-
-
-def merge(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one benchmark of several that measured the same: the blocks of each, in order.
-
-    Raises UserError at the first that ran other code, or elsewhere.
-    """
-    found = iter(found)
-    whole = next(found)
-    where = whole["commit"], whole["environment"]
-    processes = 1
-    for other in found:
-        there = other["commit"], other["environment"]
-        if there != where:
-            raise UserError(f"Processes of one benchmark ran {where}, {there}: measure again.")
-        for record, same in zip(whole["records"], other["records"], strict=True):
-            for variant, seconds in same["times"].items():
-                record["times"][variant] += seconds
-        processes += 1
-    for record in whole["records"]:
-        record["processes"] = processes
-    return whole
 
 
 def cache_flusher(device: torch.device) -> Callable[[], Any]:

@@ -1,19 +1,22 @@
 """Benchmark records to tables: medians, and ratios with bootstrap 95 % intervals."""
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from normlab.errors import UserError
 from normlab.reports import text
 from normlab.reports.statistics import estimate
 
 CONTROL = "A/A control"
 RESAMPLES = 2000
-EXPLODED = 80.0  # nats: exp underflows beyond, which takes ten times as long on a CPU
+EXPLODED = 5.0  # times the baseline's loss: soon exp underflows, ten times as slow on a CPU
 LIMIT = {"cpu": 0.02, "gpu": 0.005}  # an A/A interval wider than this is said in the heading
 
 INTERLEAVED = (
@@ -24,6 +27,12 @@ IN_PROCESSES = (
     "All variants in each process, once a block in random order, warm-up left out; ratios are",
     "taken within a block. Shown is the mean over processes of the median over their blocks, with",
     "its t interval over processes (95 %).",
+)
+
+
+LOSS = (
+    "The loss is that of the last step, on one batch: it only shows whether a network has",
+    "exploded. Where others have been timed in more blocks they have trained longer.",
 )
 
 
@@ -113,6 +122,51 @@ def _interval(medians: np.ndarray[Any, Any], record: Mapping[str, Any]) -> Ratio
     return Ratio(float(medians[0]), float(low), float(high))
 
 
+def merge(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns one benchmark of several that measured the same: the blocks of each, in order.
+
+    A variant's loss is the largest. Raises UserError at the first that ran other code, or
+    elsewhere, or measured something else.
+    """
+    first, *others = found
+    whole = copy.deepcopy(dict(first))
+    for other in others:
+        if (here := _measured(whole)) != (there := _measured(other)):
+            unlike = [f"{a} is not {b}" for a, b in zip(here, there, strict=True) if a != b]
+            raise UserError(f"Not one benchmark, measure again: {'; '.join(unlike)}.")
+        for record, same in zip(whole["records"], other["records"], strict=True):
+            for variant, seconds in same["times"].items():
+                record["times"][variant] += seconds
+            for variant, loss in same.get("loss", {}).items():
+                before = record["loss"][variant]
+                record["loss"][variant] = max(before, loss) if math.isfinite(loss) else loss
+            record["processes"] = record.get("processes", 1) + same.get("processes", 1)
+    return whole
+
+
+def _measured(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what must be equal where benchmarks are merged."""
+    parts = [
+        (
+            record["title"],
+            record.get("items"),
+            {name: len(t) // record.get("processes", 1) for name, t in record["times"].items()},
+        )
+        for record in benchmark["records"]
+    ]
+    whole = (benchmark[key] for key in ("title", "commit", "environment", "notes"))
+    return (*map(str, whole), *map(str, parts))
+
+
+def exploded(record: Mapping[str, Any], variant: str) -> bool:
+    """Returns whether a variant's network has a loss far above the baseline's, or none.
+
+    Its seconds are then not those of a network that learns. False where losses were not stored.
+    """
+    loss = record.get("loss")
+    return loss is not None and not loss[variant] < EXPLODED * loss[record["baseline"]]
+
+
 def read_benchmark(path: Path) -> dict[str, Any]:
     """Returns a stored benchmark: its command, environment and records."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -129,6 +183,8 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
         *benchmark["notes"],
         "",
     ]
+    if any("loss" in record for record in benchmark["records"]):
+        lines[-1:] = [*LOSS, ""]
     if figure:
         lines += [f"![by width]({figure})", ""]
     for record in benchmark["records"]:
@@ -176,7 +232,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += ["peak memory, in tensors"]
     lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name in times:
-        row = [name, f"{unit * took[name]:.1f}", str(ratio(record, name, baseline))]
+        shown = f"{name} (exploded)" if exploded(record, name) else name
+        row = [shown, f"{unit * took[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
             bare = _without_norm(record, name)
             share = None if bare is None else 1 - ratio(record, bare, name).median
@@ -212,13 +269,12 @@ def _gain(record: Mapping[str, Any], name: str) -> Ratio | None:
 
 
 def _without_norm(record: Mapping[str, Any], name: str) -> str | None:
-    """Returns the variant without a norm that a variant is compared with; None without a sound one.
+    """Returns the variant without a norm that a variant is compared with.
 
-    A network whose loss has exploded is none: its seconds are not those of a network that learns.
+    None if there is none, or if its loss has exploded.
     """
     bare = next((f"none {k}" for k in ("fused step", "compiled") if name.endswith(k)), "none")
-    sound = record.get("loss", {}).get(bare, 0.0) < EXPLODED  # false for nan
-    return bare if bare in record["times"] and sound else None
+    return bare if bare in record["times"] and not exploded(record, bare) else None
 
 
 def _paper(seconds: float, of: Mapping[str, float]) -> list[str]:
@@ -254,6 +310,7 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    records = [record for record in records if not exploded(record, "none")]
     widths = [record["d_model"] for record in records]
     figure = Figure(figsize=(9, 3.2))
     share, quotient = figure.subplots(1, 2)

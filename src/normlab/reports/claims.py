@@ -102,7 +102,7 @@ def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
     if speed is None:
         return Claim(experiment.item, claim.text, verdict.verdict)
     page = f"benchmarks/{claim.benchmark}.md"
-    if verdict.verdict not in SETTLED:
+    if verdict.verdict not in (REPRODUCED, CONTRADICTED):  # in words, which say what stood against
         return Claim(experiment.item, claim.text, verdict.verdict, verdict.evidence, page)
     band = (1 - claim.bound, 1 + claim.bound)
     words = f"time of {claim.a} : {claim.b}"
