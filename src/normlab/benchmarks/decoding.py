@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from normlab.benchmarks.profiling import by_operator, profiled
 from normlab.benchmarks.timing import CONTROL, interleave
 from normlab.errors import UserError
 from normlab.runs import components
@@ -20,7 +21,8 @@ def benchmark(
 ) -> dict[str, Any]:
     """Returns a record for each beam: the runs translate the first `sentences` of a test set.
 
-    The sentences are those that the first run was tested on.
+    The sentences are those that the first run was tested on. With it a profile of the first run,
+    with the last beam.
     """
     translators = {
         Path(folder).name: load_translator(folder, device=device.type) for folder in run_dirs
@@ -28,12 +30,16 @@ def benchmark(
     translators[CONTROL] = load_translator(run_dirs[0], device=device.type)
     source = first_test_sources(Path(run_dirs[0]))[:sentences]
     baseline = next(iter(translators))
+    records = decoding_times(translators, baseline, source, beams, blocks, device)
+    again = partial(translators[baseline], source, beam=beams[-1])
     return {
         "name": "decode",
         "title": "Translation of a test set",
-        "records": decoding_times(translators, baseline, source, beams, blocks, device),
+        "records": records,
         "notes": [
             "The runs are models trained apart: how long their translations are counts too.",
+            f"Where the time of {baseline} goes with a beam of {beams[-1]}, by the operators' own:",
+            *by_operator(profiled(again, device), device),
         ],
     }
 

@@ -36,11 +36,7 @@ def benchmark(work: Workload, overrides: Sequence[str], device: torch.device) ->
 
     for _ in range(WARMUP):
         step()
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
-    with profile(activities=activities, record_shapes=True) as profiler:
-        steps()
-    sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    text = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
+    profiler = profiled(steps, device)
     found = products(profiler)
     alone = by_themselves(found, work.precision, device)
     times = interleave({"steps": steps, "alone": alone}, BLOCKS, device, warmup=1)
@@ -58,12 +54,24 @@ def benchmark(work: Workload, overrides: Sequence[str], device: torch.device) ->
             f"takes {1000 * seconds['steps']:.1f} ms, so that it reaches",
             f"{seconds['alone'] / seconds['steps']:.0%} of that rate (medians of {BLOCKS} blocks,",
             f"one process). {len(work.batches)} steps, by the operators' own time:",
-            "",
-            "```",
-            text,
-            "```",
+            *by_operator(profiler, device),
         ],
     }
+
+
+def profiled(call: Callable[[], Any], device: torch.device) -> profile:
+    """Returns the profile of a call, with the shapes of its operators' inputs."""
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities, record_shapes=True) as profiler:
+        call()
+    return profiler
+
+
+def by_operator(profiler: profile, device: torch.device) -> list[str]:
+    """Returns a page's lines: operators by the time that is their own, the longest first."""
+    sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    table = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
+    return ["", "```", table, "```"]
 
 
 def products(profiler: profile) -> Products:

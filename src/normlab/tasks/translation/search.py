@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from normlab.tasks.translation.loss import CHUNK_ELEMENTS
+
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Length = TypeVar("Length", float, Tensor)
 
@@ -110,7 +112,7 @@ def beam(
     state = state._replace(past=reorder(state.past, copies))
     for length in range(1, longest + 1):
         logits, state = step(tokens, state)
-        beams, sources = _extend(beams, logits.float(), length, eos, alpha)
+        beams, sources = _extend(beams, logits, length, eos, alpha)
         first_row = torch.arange(0, len(logits), size, device=device)[:, None]
         rows = first_row + sources  # (alive, size) of the current state that go on
         if _looks(length, longest, device):
@@ -137,7 +139,7 @@ def _extend(
     # 2 * size candidates hold at least `size` that do not end here. Those of each hypothesis
     # first: few remain to be added to and sorted.
     most = min(2 * size, logits.shape[-1])
-    values, words = torch.log_softmax(logits, dim=-1).topk(most, dim=-1)
+    values, words = _most_probable(logits, most)
     extended = beams.scores[:, :, None] + values.view(alive, size, most)
     candidates, places = extended.flatten(1).topk(2 * size, dim=1)
     sources = places // most
@@ -166,6 +168,17 @@ def _extend(
     done = beams.done | at_limit | ((ended >= size) & (best_score >= bound))
     same = (beams.sentence, beams.limit)
     return Beams(*same, written, scores, ended, best, best_score, done), sources
+
+
+def _most_probable(logits: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Returns the log-probabilities and the tokens (rows, most), the most probable first.
+
+    Some rows at a time, so that their log-probabilities stay in a CPU's cache.
+    """
+    rows = max(1, CHUNK_ELEMENTS.get(logits.device.type, 2**20) // logits.shape[-1])
+    found = [part.float().log_softmax(-1).topk(most, dim=-1) for part in logits.split(rows)]
+    values, words = zip(*found, strict=True)
+    return torch.cat(values), torch.cat(words)
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:
