@@ -46,6 +46,7 @@ def benchmark(work: Workload, overrides: Sequence[str], device: torch.device) ->
         "name": f"profile_{model}_{work.precision}",
         "title": f"Profile of {title}",
         "records": [],
+        "profile": by_operator(profiler, device),
         "notes": [
             "Matrix products, those inside attention's own operator and convolutions apart, are",
             f"{gflop:.2f} GFLOP of a step. By themselves, in {work.precision}, on contiguous",
@@ -54,7 +55,6 @@ def benchmark(work: Workload, overrides: Sequence[str], device: torch.device) ->
             f"takes {1000 * seconds['steps']:.1f} ms, so that it reaches",
             f"{seconds['alone'] / seconds['steps']:.0%} of that rate (medians of {BLOCKS} blocks,",
             f"one process). {len(work.batches)} steps, by the operators' own time:",
-            *by_operator(profiler, device),
         ],
     }
 
@@ -71,7 +71,7 @@ def by_operator(profiler: profile, device: torch.device) -> list[str]:
     """Returns a page's lines: operators by the time that is their own, the longest first."""
     sort = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=sort, row_limit=25, max_name_column_width=50)
-    return ["", "```", table, "```"]
+    return ["```", table, "```"]
 
 
 def products(profiler: profile) -> Products:

@@ -193,6 +193,7 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
         lines += [f"![by width]({figure})", ""]
     for record in benchmark["records"]:
         lines += [*_table(record, "cpu" if environment["device"].startswith("cpu") else "gpu"), ""]
+    lines += benchmark.get("profile", [])  # of the first process
     return "\n".join(lines)
 
 
