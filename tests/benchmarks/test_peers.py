@@ -115,6 +115,12 @@ def test_eole_reads_our_subwords_and_our_model(eole, task, tmp_path):
     assert (tmp_path / "converted").read_text() == f"{eole.folder}/t\n"
 
 
+def test_a_peer_that_computes_nan_is_not_timed(eole, monkeypatch):
+    monkeypatch.setattr("normlab.benchmarks.eole.run", lambda _: "Validation perplexity: nan\n")
+    with pytest.raises(UserError, match=r"t.yaml: eole's loss is not finite.* norm=layernorm"):
+        eole.train("t", "fp32", 20, 10)
+
+
 def test_a_round_starts_every_system_once(eole, monkeypatch):
     ours = Normlab(eole.folder / "ours", [])
     monkeypatch.setattr(ours, "train", lambda name, precision, steps, every: ([1, 4000, 4000], []))

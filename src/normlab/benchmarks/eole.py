@@ -19,7 +19,7 @@ from normlab.runs.config import Config
 from normlab.tasks.translation.encoding import EncodedCorpus
 
 SPEED = re.compile(r"\d+/\s*(\d+) tok/s")  # source/target
-PERPLEXITY = re.compile(r"Validation perplexity: ([\d.e+]+)")
+PERPLEXITY = re.compile(r"Validation perplexity: ([\d.e+]+|nan|inf)")
 NORMS = {"layernorm": "standard", "rmsnorm": "rms"}
 DECODE = """
 import json, sys, time
@@ -82,6 +82,11 @@ class Eole:
         main = "from eole.bin.main import main; main()"
         log = run([self.python, "-c", main, "train", "-config", path])
         losses = [math.log(float(found)) for found in PERPLEXITY.findall(log)]
+        if not all(map(math.isfinite, losses)):
+            raise UserError(
+                f"{path}: eole's loss is not finite. With layer_norm: rms version 0.6.4 computes "
+                "NaN on a CPU from the first step on: choose norm=layernorm."
+            )
         return [float(speed) for speed in SPEED.findall(log)], losses
 
     def translate(self, name: str, beam: int) -> dict[str, tuple[float, list[str]]]:
