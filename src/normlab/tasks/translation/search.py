@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from normlab.tasks.translation.loss import CHUNK_ELEMENTS
-
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}  # log-probabilities alive at a time, as in loss.py
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 Length = TypeVar("Length", float, Tensor)
 
