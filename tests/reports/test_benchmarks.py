@@ -102,6 +102,16 @@ def test_processes_of_different_code_are_not_merged():
         merge([first, second])
 
 
+def test_no_further_process_is_started_after_one_that_differs():
+    def processes():
+        yield benchmark(0.01)
+        yield {**benchmark(0.01), "commit": "f" * 40}
+        pytest.fail("a third process")
+
+    with pytest.raises(UserError, match="measure again"):
+        merge(processes())
+
+
 def test_of_merged_processes_the_largest_loss_counts():
     processes = [benchmark(0.01) for _ in range(3)]
     for each, loss in zip(processes, (8.0, 9.0, 8.5), strict=True):

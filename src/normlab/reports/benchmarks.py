@@ -130,9 +130,9 @@ def merge(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     A variant's loss is the largest. Raises UserError at the first that ran other code, or
     elsewhere, or measured something else.
     """
-    first, *others = found
-    whole = copy.deepcopy(dict(first))
-    for other in others:
+    found = iter(found)  # what differs is said before the next process starts
+    whole = copy.deepcopy(dict(next(found)))
+    for other in found:
         if (here := _measured(whole)) != (there := _measured(other)):
             unlike = [f"{a} is not {b}" for a, b in zip(here, there, strict=True) if a != b]
             raise UserError(f"Not one benchmark, measure again: {'; '.join(unlike)}.")
@@ -185,10 +185,9 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
         f"commit {text.commit(benchmark['commit'])}.",
         *(benchmark.get("method") or _method(benchmark["records"])),
         *benchmark["notes"],
+        *(LOSS if any("loss" in record for record in benchmark["records"]) else ()),
         "",
     ]
-    if any("loss" in record for record in benchmark["records"]):
-        lines[-1:] = [*LOSS, ""]
     if figure:
         lines += [f"![by width]({figure})", ""]
     for record in benchmark["records"]:
