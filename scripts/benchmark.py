@@ -17,9 +17,10 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def main() -> None:
         parser.error(f"--starts must be >= 1, got {args.starts}")
     if getattr(args, "every_norm", False) and args.compile:
         parser.error("--every-norm times norm.impl=auto: leave out --compile")
+    signal.signal(signal.SIGTERM, stop)
     try:
         found_by = busy if getattr(args, "busy", False) else in_processes
         result = found_by(args, overrides)
@@ -96,6 +98,13 @@ def main() -> None:
         sys.exit(str(error))
     write_pages(RAW, args.results)
     print((args.results / "benchmarks" / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def stop(number: int, _: Any) -> None:
+    """Ends this process by signal `number`, and first those that would slow what is timed next."""
+    for child in active_children():
+        child.kill()
+    sys.exit(128 + number)  # subprocess.run kills its own on the way
 
 
 def busy(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def script(name, *arguments, cwd=ROOT, given=""):
     """
     streams = [io.TextIOWrapper(io.BytesIO(text), "utf-8", newline="\n")
                for text in (given.encode(), b"", b"")]  # fmt: skip
-    code, kept = 0, (sys.argv, sys.stdin)
+    code, kept, handler = 0, (sys.argv, sys.stdin), signal.getsignal(signal.SIGTERM)
     sys.argv, sys.stdin = [str(ROOT / name), *map(str, arguments)], streams[0]
     try:
         with (
@@ -68,6 +68,7 @@ def script(name, *arguments, cwd=ROOT, given=""):
             streams[2].write(end.code + "\n")
     finally:
         sys.argv, sys.stdin = kept
+        signal.signal(signal.SIGTERM, handler)
     outputs = []
     for stream in streams[1:]:
         stream.seek(0)

@@ -1,13 +1,16 @@
 """scripts/benchmark.py from end to end, on a model that takes no time."""
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from processes import script
+from processes import script, start, wait_for
 from tiny import TINY
 
 from normlab.benchmarks.profiling import by_themselves, floating_point_operations, products
@@ -149,6 +152,27 @@ def test_norms_beside_a_process_that_copies_memory(benchmark):
     assert result.returncode == 0, result.stderr
     page = (benchmark.results / "norms_busy.md").read_text()
     assert "1 threads" in page and "a core of its own copied memory" in page
+
+
+def test_one_that_is_ended_leaves_no_process_beside_what_is_timed_next(tmp_path):
+    arguments = ["norms", "--shapes", "8x8", "--starts", "2", "--blocks", str(10**9)]
+    ended = start(ROOT / "scripts" / "benchmark.py", *arguments, cwd=tmp_path)
+
+    def workers():
+        listed = ["ps", "-ww", "-o", "pid=", "-o", "command=", "--ppid", str(ended.pid)]
+        lines = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
+        return [int(line.split()[0]) for line in lines if "spawn_main" in line]
+
+    try:
+        (worker,) = wait_for(workers, process=ended)
+        ended.terminate()
+        assert ended.wait(10) == 128 + signal.SIGTERM
+        wait_for(lambda: not Path(f"/proc/{worker}").exists(), seconds=10)
+    finally:
+        for pid in (*workers(), ended.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended.communicate()
 
 
 def test_mistakes_are_one_sentence(benchmark):

@@ -41,6 +41,12 @@ train)
   echo "Step 10/   20; xent: 8.64; lr: 1.00e-04; bsz: 1679/1905/125; 712/808 tok/s;     24 sec;"
   echo "Step 20/   20; xent: 8.46; lr: 1.00e-04; bsz: 1647/1831/124; 2109/2344 tok/s;   31 sec;"
   echo "Validation perplexity: 4369.06" >&2 ;;
+predict)
+  echo "Step 0 time (s): 0.17"
+  echo "Enc/Step 0 tokens / sec: 88496.1"
+  echo "Subsequent prediction time including all (s): 3.01"
+  echo "Decode time (first to last token, s): 2.512301"
+  cp "$here/eole/test.tgt" "$here/eole/t.output" ;;
 *)
   test "$2" = ctranslate2.converters.eole_ct2 && echo "$5" > "$here/converted"
   test -e "$here/reply" && cp "$here/reply" "$here/eole/t_ct2.json" ;;
@@ -111,13 +117,16 @@ def test_eole_reads_our_subwords_and_our_model(eole, task, tmp_path):
     lines = (eole.folder / "test.tgt").read_text().split("\n")[:-1]
     (tmp_path / "reply").write_text(json.dumps({"seconds": 1.5, "lines": lines}))
     found = eole.translate("t", beam=5)
-    assert found == {"eole, CTranslate2": (1.5, references(task))}
+    assert found["eole"] == (pytest.approx(3.18), references(task))
+    assert found["eole's model, CTranslate2"] == (1.5, references(task))
     assert (tmp_path / "converted").read_text() == f"{eole.folder}/t\n"
+    search = yaml.safe_load((eole.folder / "t.predict.yaml").read_text())
+    assert search["beam_size"] == 5 and search["alpha"] == 0.6
 
 
 def test_a_peer_that_computes_nan_is_not_timed(eole, monkeypatch):
     monkeypatch.setattr("normlab.benchmarks.eole.run", lambda _: "Validation perplexity: nan\n")
-    with pytest.raises(UserError, match=r"t.yaml: eole's loss is not finite.* norm=layernorm"):
+    with pytest.raises(UserError, match=r"t.yaml: eole's loss is not finite"):
         eole.train("t", "fp32", 20, 10)
 
 
@@ -162,7 +171,7 @@ def test_an_environment_without_it_is_named(kind, package, task, tmp_path):
 def test_a_norm_that_a_toolkit_lacks_is_refused(tiny_config, tmp_path):
     config = check(tiny_config("norm=prmsnorm"))
     python = script(tmp_path / "python", EOLE)
-    with pytest.raises(UserError, match="no norm prmsnorm: choose one of layernorm, rmsnorm"):
+    with pytest.raises(UserError, match="norm=prmsnorm: eole is compared with norm=layernorm"):
         Eole(python, tmp_path / "x", config, None)
     with pytest.raises(UserError, match="LayerNorm only: norm=layernorm, not prmsnorm"):
         JoeyNMT(python, tmp_path / "x", config, None)

@@ -20,7 +20,9 @@ from normlab.tasks.translation.encoding import EncodedCorpus
 
 SPEED = re.compile(r"\d+/\s*(\d+) tok/s")  # source/target
 PERPLEXITY = re.compile(r"Validation perplexity: ([\d.e+]+|nan|inf)")
-NORMS = {"layernorm": "standard", "rmsnorm": "rms"}
+# the first step's, with the encoder, and that of all others
+SECONDS = re.compile(r"(?:Step 0 time|time including all) \(s\): ([\d.]+)")
+MAX_LENGTH = 100  # tokens of a translation
 DECODE = """
 import json, sys, time
 import ctranslate2
@@ -30,7 +32,8 @@ model = ctranslate2.Translator(options["model"], inter_threads=1, intra_threads=
 started = time.perf_counter()
 found = model.translate_batch(
     [line.split() for line in lines], beam_size=options["beam"], batch_type="tokens",
-    max_batch_size=options["batch"], max_decoding_length=100, length_penalty=options["alpha"],
+    max_batch_size=options["batch"], max_decoding_length=options["max_length"],
+    length_penalty=options["alpha"],
 )
 seconds = time.perf_counter() - started
 texts = [" ".join(each.hypotheses[0]) for each in found]
@@ -47,14 +50,16 @@ class Eole:
     dev_metric = "dev/loss"  # it smooths labels in validation too
     differs = (
         "embeddings, tied to the softmax, start with a fifth of our deviation; CTranslate2 divides "
-        "scores by another power of the length; at most 100 tokens a sentence."
+        f"scores by another power of the length; at most {MAX_LENGTH} tokens a sentence."
     )
 
     def __init__(self, python: Path, folder: Path, config: Config, encoded: EncodedCorpus):
         check_installed(python, "eole.bin.main")
-        if config.names.norm not in NORMS:
-            known = ", ".join(NORMS)
-            raise UserError(f"eole has no norm {config.names.norm}: choose one of {known}.")
+        if config.names.norm != "layernorm":
+            raise UserError(
+                f"norm={config.names.norm}: eole is compared with norm=layernorm; version 0.6.4 "
+                "leaves the gain of its RMSNorm uninitialised, and has no other norm."
+            )
         if config.model["norm_placement"] != "pre":
             raise UserError("eole's decoder is pre-norm: model.norm_placement=pre.")
         self.python, self.folder, self.config = python, folder, config
@@ -78,37 +83,56 @@ class Eole:
             "training": {**self._training(precision, steps), "model_path": str(self.folder / name)},
         }
         path = self.folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        main = "from eole.bin.main import main; main()"
-        log = run([self.python, "-c", main, "train", "-config", path])
+        log = self._run("train", path, config)
         losses = [math.log(float(found)) for found in PERPLEXITY.findall(log)]
         if not all(map(math.isfinite, losses)):
-            raise UserError(
-                f"{path}: eole's loss is not finite. With layer_norm: rms version 0.6.4 computes "
-                "NaN on a CPU from the first step on: choose norm=layernorm."
-            )
+            raise UserError(f"{path}: eole's loss is not finite.")
         return [float(speed) for speed in SPEED.findall(log)], losses
 
     def translate(self, name: str, beam: int) -> dict[str, tuple[float, list[str]]]:
-        """Translates the test set by CTranslate2, for which eole trains; see peers.Peer.
+        """Translates the test set by eole and by CTranslate2; see peers.Peer."""
+        output = self.folder / f"{name}.output"
+        config = {
+            "model_path": [str(self.folder / name)],
+            "src": str(self.folder / "test.src"),
+            "output": str(output),
+            "beam_size": beam,
+            "batch_type": "tokens",
+            "batch_size": self.config.data["batch_tokens"],
+            "max_length": MAX_LENGTH,
+            "length_penalty": "wu",  # Wu et al. 2016, as ours
+            "alpha": self.config.decoding["length_penalty"],
+            "report_time": True,
+        }
+        log = self._run("predict", self.folder / f"{name}.predict.yaml", config)
+        seconds = sum(float(part) for part in SECONDS.findall(log))
+        lines = output.read_text(encoding="utf-8").split("\n")[:-1]
+        found = {"eole": (seconds, self.files.texts(lines))}
+        return {**found, "eole's model, CTranslate2": self._ctranslate2(name, beam)}
 
-        eole's own engine is left out: on a CPU every score of version 0.6.4 was NaN.
-        """
+    def _ctranslate2(self, name: str, beam: int) -> tuple[float, list[str]]:
         model, output = self.folder / f"{name}_ct2", self.folder / f"{name}_ct2.json"
-        convert = [str(self.python), "-m", "ctranslate2.converters.eole_ct2", "--force"]
-        run([*convert, "--model_path", str(self.folder / name), "--output_dir", str(model)])
+        convert = [self.python, "-m", "ctranslate2.converters.eole_ct2", "--force"]
+        run([*convert, "--model_path", self.folder / name, "--output_dir", model])
         options = {
             "src": str(self.folder / "test.src"),
             "model": str(model),
             "output": str(output),
             "beam": beam,
             "batch": self.config.data["batch_tokens"],
+            "max_length": MAX_LENGTH,
             "alpha": self.config.decoding["length_penalty"],
             "threads": torch.get_num_threads(),
         }
         run([self.python, "-c", DECODE, json.dumps(options)])
         found = json.loads(output.read_text(encoding="utf-8"))
-        return {"eole, CTranslate2": (found["seconds"], self.files.texts(found["lines"]))}
+        return found["seconds"], self.files.texts(found["lines"])
+
+    def _run(self, command: str, path: Path, config: dict[str, Any]) -> str:
+        """Returns all that eole's `command` prints, with `config` written to `path`."""
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        main = "from eole.bin.main import main; main()"
+        return run([self.python, "-c", main, command, "-config", path])
 
     def _corpus(self, name: str) -> dict[str, Any]:
         paths = {f"path_{side}": str(self.folder / f"{name}.{side}") for side in ("src", "tgt")}
@@ -128,7 +152,9 @@ class Eole:
             "share_decoder_embeddings": True,
             "add_qkvbias": True,
             "add_ffnbias": True,
-            "layer_norm": NORMS[self.config.names.norm],
+            # else the encoder has none in training, and an uninitialised one when it is converted
+            "add_final_linear_bias": True,
+            "layer_norm": "standard",
             "embeddings": {
                 "word_vec_size": model["d_model"],
                 "position_encoding_type": "SinusoidalInterleaved",
