@@ -339,7 +339,8 @@ def test_a_benchmark_and_its_repeat_count_together(tmp_path):
     found = judged_twice(tmp_path, (0.9, 0.9))
     assert found.verdict == "reproduced" and "a : b 0.900 [0.900, 0.900]" in found.evidence
     assert found.evidence.endswith(
-        "; in two benchmarks by themselves 0.900 [0.900, 0.900] and 0.900 [0.900, 0.900]"
+        "; in two benchmarks by themselves 0.900 [0.900, 0.900] (reproduced) and "
+        "0.900 [0.900, 0.900] (reproduced)"
     )
     # A second one cannot stand for the first.
     found = judged_twice(tmp_path, (0.9, 1.1))
@@ -361,6 +362,7 @@ def test_nothing_is_said_of_a_network_that_has_exploded(tmp_path, loss, verdict)
     found = judged_twice(tmp_path, (0.9, 0.9), loss={"a": loss})
     assert found.verdict == verdict
     assert found.evidence.endswith("exploded") == (verdict == "undecided")
+    assert f"; losses at the end {loss:g} and 7" in found.evidence
 
 
 @pytest.mark.parametrize(

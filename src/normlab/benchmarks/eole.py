@@ -112,8 +112,8 @@ class Eole:
 
     def _ctranslate2(self, name: str, beam: int) -> tuple[float, list[str]]:
         model, output = self.folder / f"{name}_ct2", self.folder / f"{name}_ct2.json"
-        convert = [self.python, "-m", "ctranslate2.converters.eole_ct2", "--force"]
-        run([*convert, "--model_path", self.folder / name, "--output_dir", model])
+        source, target = ("--model_path", self.folder / name), ("--output_dir", model)
+        run([self.python, "-m", "ctranslate2.converters.eole_ct2", "--force", *source, *target])
         options = {
             "src": str(self.folder / "test.src"),
             "model": str(model),

@@ -19,9 +19,10 @@ class Speed(NamedTuple):
     title: str  # of the record
     committed: bool  # the code that ran
     exploded: bool  # whether one of the networks has
+    losses: tuple[float, float] | None  # of a's and b's network at the end, if stored
     ratio: Ratio  # of a's time to b's
     control: Ratio  # of two equal variants
-    alone: list[Ratio]  # the ratio in the benchmark and in its repeat
+    alone: list[tuple[Ratio, Ratio]]  # both, in the benchmark and in its repeat
     processes: int
     device: str
 
@@ -50,15 +51,19 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     names = {claim.a, claim.b, CONTROL}
     if len(chosen[0]) != len(wanted) or any(not names <= r["times"].keys() for r in chosen[0]):
         return None
-    record, *than = chosen[0]
+    ratios = [
+        (ratio(first, claim.a, claim.b, *rest), ratio(first, CONTROL, first["baseline"], *rest))
+        for first, *rest in chosen
+    ]
     return Speed(
         title=" : ".join(r["title"] for r in chosen[0]),
         committed="+" not in whole["commit"],
         exploded=any(exploded(r, name) for r in chosen[0] for name in (claim.a, claim.b)),
-        ratio=ratio(record, claim.a, claim.b, *than),
-        control=ratio(record, CONTROL, record["baseline"], *than),
-        alone=[ratio(first, claim.a, claim.b, *rest) for first, *rest in chosen[1:]],
-        processes=record.get("processes", 1),
+        losses=(found[claim.a], found[claim.b]) if (found := chosen[0][0].get("loss")) else None,
+        ratio=ratios[0][0],
+        control=ratios[0][1],
+        alone=ratios[1:],
+        processes=chosen[0][0].get("processes", 1),
         device=whole["environment"]["device"],
     )
 
@@ -78,26 +83,38 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     speed = measured(claim, benchmarks)
     if speed is None:
         return Verdict(claim.text, NOT_RUN)
-    found, control = speed.ratio, speed.control
-    low, high = 1 - claim.bound, 1 + claim.bound
-    evidence = f"{speed.title}: {claim.a} : {claim.b} {found}, A/A {control}; {speed.device}"
+    found = speed.ratio
+    evidence = f"{speed.title}: {claim.a} : {claim.b} {found}, A/A {speed.control}; {speed.device}"
     if len(speed.alone) > 1:
-        evidence += "; in two benchmarks by themselves " + " and ".join(map(str, speed.alone))
+        each = (f"{r} ({_said(r, control, claim.bound)})" for r, control in speed.alone)
+        evidence += "; in two benchmarks by themselves " + " and ".join(each)
+    if speed.losses and max(speed.losses) > 1.5 * min(speed.losses):
+        evidence += "; losses at the end {:.3g} and {:.3g}".format(*speed.losses)
     if speed.processes < MIN_PROCESSES:
         return Verdict(claim.text, TOO_FEW_PROCESSES, evidence)
     if not speed.committed:
         return Verdict(claim.text, UNDECIDED, evidence + "; of code that was not committed")
     if speed.exploded:
         return Verdict(claim.text, UNDECIDED, evidence + "; a network's loss has exploded")
-    if max(r.low for r in speed.alone) > min(r.high for r in speed.alone):
+    if max(r.low for r, _ in speed.alone) > min(r.high for r, _ in speed.alone):
         return Verdict(claim.text, UNDECIDED, evidence + ", which do not agree")
-    sharp = low <= control.low and control.high <= high
-    name = UNDECIDED
-    if found.high < min(low, control.low):
-        name = REPRODUCED
-    elif found.low > (low if sharp else max(high, control.high)):
-        name = CONTRADICTED
-        evidence += f"; within {100 * claim.bound:g} %" * (found.high <= high)
-    elif not sharp:
+    name = _said(found, speed.control, claim.bound)
+    if name == CONTRADICTED:
+        evidence += f"; within {100 * claim.bound:g} %" * (found.high <= 1 + claim.bound)
+    elif name == UNDECIDED and not _sharp(speed.control, claim.bound):
         evidence += f"; A/A reaches beyond {100 * claim.bound:g} %"
     return Verdict(claim.text, name, evidence)
+
+
+def _said(found: Ratio, control: Ratio, bound: float) -> str:
+    """Returns the verdict that these intervals give on "a takes over `bound` less time"."""
+    low, high = 1 - bound, 1 + bound
+    if found.high < min(low, control.low):
+        return REPRODUCED
+    if found.low > (low if _sharp(control, bound) else max(high, control.high)):
+        return CONTRADICTED
+    return UNDECIDED
+
+
+def _sharp(control: Ratio, bound: float) -> bool:
+    return 1 - bound <= control.low and control.high <= 1 + bound

@@ -71,10 +71,25 @@ def judge(
         if name != CONTRADICTED and found.blocked:
             name = NOT_COMPARABLE
         p = {REPRODUCED: p_for, CONTRADICTED: p_against}.get(name, min(p_for, p_against))
-        evidence = found.numbers(intervals=True) + (f", p={p:.2g}" if not found.blocked else "")
+        evidence = found.numbers(intervals=True)
+        if not found.blocked:
+            evidence += f", p={p:.2g}{_asked(hypothesis)}"
         against = _disagreement(registration, hypothesis, name, found, measure, other_metrics)
         verdicts.append(Verdict(hypothesis.claim, name, evidence, p, against))
     return verdicts
+
+
+def _asked(hypothesis: Hypothesis) -> str:
+    """Returns what the difference was tested against; nothing when that is 0."""
+    margin = hypothesis.margin
+    if not margin or hypothesis.rule == "fails":
+        return ""
+    if hypothesis.rule == "greater":
+        return f" (above {margin:g})"
+    if hypothesis.rule == "reaches":
+        lower = lower_is_better(hypothesis.metric)
+        return f" (below {margin:g})" if lower else f" (above {-margin:g})"
+    return f" (within ±{margin:g})"
 
 
 def decide(p_for: float, p_against: float) -> str:
