@@ -104,7 +104,7 @@ def stop(number: int, _: Any) -> None:
     """Ends this process by signal `number`, and first those that would slow what is timed next."""
     for child in active_children():
         child.kill()
-    sys.exit(128 + number)  # subprocess.run kills its own on the way
+    sys.exit(128 + number)  # subprocess.run kills what it runs on the way, but not children of that
 
 
 def busy(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:

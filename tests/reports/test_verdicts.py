@@ -335,6 +335,25 @@ def judged_twice(folder, ratios, **changed):
     return judge_speed(SpeedClaim("c", "steps", "a", "b"), folder)
 
 
+def test_evidence_says_which_side_of_the_margin_a_p_value_is_for():
+    reaches = replace(EQUAL, rule="reaches")
+    error = replace(reaches, metric="dev/error", floor=90.0)
+    for hypothesis, rms, side in (
+        (GREATER, 22.0, "(above 0.5)"),
+        (GREATER, 20.0, "(below 0.5)"),
+        (replace(GREATER, margin=0.0), 22.0, ""),
+        (EQUAL, 21.1, "(within ±0.5)"),
+        (EQUAL, 24.0, "(outside ±0.5)"),
+        (reaches, 22.0, "(above -0.5)"),
+        (reaches, 20.0, "(below -0.5)"),
+        (error, 20.0, "(below 0.5)"),
+        (error, 22.0, "(above 0.5)"),
+    ):
+        found = one(hypothesis, {"layernorm": around(21.0, JITTER[::-1]), "rmsnorm": around(rms)})
+        assert found.verdict in ("reproduced", "contradicted")
+        assert found.evidence.split(", p=")[1].partition(" ")[2] == side
+
+
 def test_a_benchmark_and_its_repeat_count_together(tmp_path):
     found = judged_twice(tmp_path, (0.9, 0.9))
     assert found.verdict == "reproduced" and "a : b 0.900 [0.900, 0.900]" in found.evidence
@@ -345,7 +364,10 @@ def test_a_benchmark_and_its_repeat_count_together(tmp_path):
     # A second one cannot stand for the first.
     found = judged_twice(tmp_path, (0.9, 1.1))
     assert found.verdict == "undecided" and "a : b 1.000" in found.evidence
-    assert found.evidence.endswith(", which do not agree")
+    assert found.evidence.endswith(
+        "0.900 [0.900, 0.900] (reproduced) and 1.100 [1.100, 1.100] (contradicted), "
+        "which do not agree"
+    )
 
 
 @pytest.mark.parametrize(

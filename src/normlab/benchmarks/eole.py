@@ -105,7 +105,11 @@ class Eole:
             "report_time": True,
         }
         log = self._run("predict", self.folder / f"{name}.predict.yaml", config)
-        seconds = sum(float(part) for part in SECONDS.findall(log))
+        if len(parts := SECONDS.findall(log)) != 2:
+            raise UserError(
+                f"{output}: eole has not printed its seconds as version 0.6.4 does."
+            )
+        seconds = sum(map(float, parts))
         lines = output.read_text(encoding="utf-8").split("\n")[:-1]
         found = {"eole": (seconds, self.files.texts(lines))}
         return {**found, "eole's model, CTranslate2": self._ctranslate2(name, beam)}

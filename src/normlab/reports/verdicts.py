@@ -73,23 +73,22 @@ def judge(
         p = {REPRODUCED: p_for, CONTRADICTED: p_against}.get(name, min(p_for, p_against))
         evidence = found.numbers(intervals=True)
         if not found.blocked:
-            evidence += f", p={p:.2g}{_asked(hypothesis)}"
+            evidence += f", p={p:.2g}{_side(hypothesis, speaks_for=p == p_for)}"
         against = _disagreement(registration, hypothesis, name, found, measure, other_metrics)
         verdicts.append(Verdict(hypothesis.claim, name, evidence, p, against))
     return verdicts
 
 
-def _asked(hypothesis: Hypothesis) -> str:
-    """Returns what the difference was tested against; nothing when that is 0."""
+def _side(hypothesis: Hypothesis, *, speaks_for: bool) -> str:
+    """Returns what a p-value for or against the claim says of the difference, if not its sign."""
     margin = hypothesis.margin
     if not margin or hypothesis.rule == "fails":
         return ""
-    if hypothesis.rule == "greater":
-        return f" (above {margin:g})"
-    if hypothesis.rule == "reaches":
-        lower = lower_is_better(hypothesis.metric)
-        return f" (below {margin:g})" if lower else f" (above {-margin:g})"
-    return f" (within ±{margin:g})"
+    if hypothesis.rule in ("equal", "flat"):
+        return f" ({'within' if speaks_for else 'outside'} ±{margin:g})"
+    low = hypothesis.rule == "reaches" and lower_is_better(hypothesis.metric)
+    bound = margin if hypothesis.rule == "greater" or low else -margin
+    return f" ({'above' if speaks_for != low else 'below'} {bound:g})"
 
 
 def decide(p_for: float, p_against: float) -> str:
