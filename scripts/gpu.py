@@ -101,6 +101,8 @@ def state_files(sweeps: list[str], run_dirs: list[Path]) -> list[Path]:
         if not last.exists():
             continue
         checkpoints += [last, *directory.checkpoints.glob("best_*.pt")]
+        if (directory.stored_config() or {}).get("trainer", {}).get("average"):
+            checkpoints += directory.checkpoints.glob("step_*.pt")
         small += [
             p for p in run_dir.rglob("*") if p.is_file() and p.parent != directory.checkpoints
         ]

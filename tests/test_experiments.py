@@ -1,5 +1,6 @@
 """The sweeps of experiments/ are what is registered, and reproduce.py runs one from end to end."""
 
+import inspect
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from processes import script
 from normlab.norms import kernels
 from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
+from normlab.runs.arguments import kind_of
 from normlab.runs.components import stock_norm
 from normlab.runs.config import check
 from normlab.runs.sweeps import compose_job, register_resolvers
@@ -57,6 +59,9 @@ def test_every_sweep_runs_what_is_registered(experiment, scale, monkeypatch):
         assert config.names.experiment == registration.name
         assert (config.trainer.max_steps or 0) == registration.steps
         assert config.trainer.max_steps or config.trainer.max_minutes
+        kinds = kind_of("task", config.task), kind_of("data", config.data)
+        known = {"_target_"}.union(*(inspect.signature(kind).parameters for kind in kinds))
+        assert {*config.data, *config.task, *config.decoding} <= known
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from synthetic import write_run
 pytest.importorskip("matplotlib")
 
 from normlab.reports.claims import read_claims
-from normlab.reports.evidence import read_evidence
+from normlab.reports.evidence import read_evidence, values
 from normlab.reports.experiments import read_experiment
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
@@ -116,6 +116,12 @@ def test_a_page_has_the_registration_the_verdict_and_every_run(root, complete):
     assert "| none | - | - | - | 6 diverged | composed |" in text
     assert "Commit cccccccccc; torch 2" in text and "as it happens" in text
     assert (root / "results/t/multi30k/figure.png").exists()
+
+
+def test_who_asks_for_divergence_only_is_told_of_the_runs_that_completed_too(root, complete):
+    found = {dict(arm)["norm"]: by for arm, by in values(evidence(root).selection, "").items()}
+    assert found["layernorm"] == dict.fromkeys(range(1, 7), 0.0)
+    assert found["none"] == dict.fromkeys(range(1, 7))
 
 
 def test_a_page_without_a_claim_still_says_what_was_planned(root, complete):

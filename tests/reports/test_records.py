@@ -41,6 +41,9 @@ def test_collecting_twice_changes_nothing_and_another_result_is_refused(tmp_path
         collect(run, tmp_path / "results")
     (run / "summary.json").write_text(json.dumps(summary | {"steps": 200}))  # it went on
     assert read_record(collect(run, tmp_path / "results")).summary["steps"] == 200
+    (folder / "summary.json").write_text(json.dumps(summary | {"status": "diverged"}))
+    with pytest.raises(UserError, match="holds another result"):  # which cannot have gone on
+        collect(run, tmp_path / "results")
 
 
 def test_only_finished_runs_of_an_experiment_are_recorded(tmp_path):
@@ -69,7 +72,9 @@ def test_results_are_found_by_metric_and_a_diverged_run_has_none(tmp_path):
     summary = {"test": {"test": {"bleu": 30.5}}, "best_dev": {"value": 31.0, "metric": "bleu"}}
     done = read_record(write_run(tmp_path, "rmsnorm", 1, summary=summary, dev_nll=[2.0, None]))
     assert done.measure("test/test/bleu") == 30.5 and done.measure("best_dev") == 31.0
-    assert done.measure("dev/nll") == 2.0 and done.measure("dev/chrf") is None
+    assert done.measure("dev/nll") is None and done.overflowed("dev/nll")  # not the one before it
+    assert done.measure("dev/nll@10") == 2.0 and not done.overflowed("dev/nll@10")
+    assert done.measure("dev/chrf") is None and not done.overflowed("dev/chrf")
     lost = read_record(write_run(tmp_path, "none", 1, "diverged", summary=summary, dev_nll=[9.0]))
     assert lost.measure("dev/nll") is lost.measure("best_dev") is None
 

@@ -78,6 +78,10 @@ def test_of_many_differences_two_are_shown_and_the_others_counted():
     [
         ({"registration": None}, "not started under this registration"),
         ({"registration": {"sha256": "6" * 64}}, "not started under this registration"),
+        (  # resumed after the registration had been changed
+            {"segments": [{"commit": COMMIT, "registration": {"sha256": "6" * 64}}]},
+            "not started under this registration",
+        ),
         ({"commit": COMMIT + "+changes"}, "commit cccccccccc+changes"),
         ({"commit": None}, "commit unknown (no git)"),
         ({"segments": [{"commit": "d" * 40 + "+changes"}, {"commit": COMMIT}]}, "+changes"),

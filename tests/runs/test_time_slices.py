@@ -77,6 +77,15 @@ def test_packed_files_come_back_and_what_does_not_fit_is_named(tmp_path):
         unpack(tmp_path, there)
 
 
+def test_the_checkpoints_of_a_run_are_packed_together_or_not_at_all(tmp_path):
+    files = [tmp_path / name for name in ("a/last.pt", "a/best_1.pt", "b/last.pt")]
+    for file, size in zip(files, (2000, 100_000, 2000), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(os.urandom(size))
+    left_out = pack(tmp_path, files, tmp_path / "out", part_bytes=2000)
+    assert left_out == files[:2]  # last.pt by itself would be a state without its best weights
+
+
 @pytest.mark.long
 def test_gpu_py_goes_on_from_the_packed_files_of_an_earlier_slice(tmp_path):
     plan = tmp_path / "plan.toml"

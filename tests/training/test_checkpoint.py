@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import shutil
 
 import pytest
 import torch
@@ -119,10 +120,14 @@ def test_the_system_reports_a_full_disk_as_we_expect():
 def test_average_is_the_mean_of_the_newest(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=3)
     save(checkpoints, 1, 2, 6)
-    average, count = checkpoints.average(2, state(6)["model"])
+    average, count = checkpoints.average(2, state(6)["model"], 6)
     assert count == 2
     assert average["w"].tolist() == [4, 4, 4]
     assert average["n"] == 7
+    # a copy of the folder does not keep that two names were one file
+    other = shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+    again, count = Checkpoints(other, keep=3).average(2, state(6)["model"], 6)
+    assert count == 2 and again["w"].tolist() == [4, 4, 4]
     assert average["w"].dtype == torch.float32
 
 
@@ -130,13 +135,13 @@ def test_average_takes_the_end_of_training_too_when_it_lies_between_the_interval
     checkpoints = Checkpoints(tmp_path, keep=3)
     save(checkpoints, 1, 2, 6)
     checkpoints.save_state(state(10), 10, regular=False)
-    average, count = checkpoints.average(2, state(10)["model"])
+    average, count = checkpoints.average(2, state(10)["model"], 10)
     assert (count, average["w"].tolist()) == (2, [8, 8, 8])
 
 
 def test_average_of_fewer_than_asked_for_says_how_many(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path, keep=5)
     checkpoints.save_state(state(3), 3, regular=False)
-    average, count = checkpoints.average(5, state(3)["model"])
+    average, count = checkpoints.average(5, state(3)["model"], 3)
     assert (count, average["w"].tolist()) == (1, [3, 3, 3])
     assert "Averaging 1 checkpoints, not 5" in caplog.text

@@ -106,9 +106,7 @@ class Eole:
         }
         log = self._run("predict", self.folder / f"{name}.predict.yaml", config)
         if len(parts := SECONDS.findall(log)) != 2:
-            raise UserError(
-                f"{output}: eole has not printed its seconds as version 0.6.4 does."
-            )
+            raise UserError(f"{output}: eole has not printed its seconds as version 0.6.4 does.")
         seconds = sum(map(float, parts))
         lines = output.read_text(encoding="utf-8").split("\n")[:-1]
         found = {"eole": (seconds, self.files.texts(lines))}

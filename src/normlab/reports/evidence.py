@@ -53,11 +53,14 @@ def read_evidence(experiment: Experiment, scale: str, results: Path) -> Evidence
 
 
 def values(selection: Selection, metric: str) -> Values:
-    """Returns every arm's value of a metric by seed, None for a diverged run."""
+    """Returns every arm's value of a metric by seed, None for a diverged or overflowed run.
+
+    Without a metric, for a rule that asks of divergence only, the others' value is 0.
+    """
     found = {}
     for arm in selection.arms:
-        runs = selection.by_seed(arm)
-        measured = {seed: run.measure(metric) for seed, run in runs.items()}
-        kept = {s: v for s, v in measured.items() if v is not None or runs[s].diverged}
-        found[arm] = kept
+        runs = selection.by_seed(arm).items()
+        measured = {seed: run.measure(metric) if metric else 0.0 for seed, run in runs}
+        lost = {seed: None for seed, run in runs if run.diverged or run.overflowed(metric)}
+        found[arm] = {s: v for s, v in measured.items() if v is not None} | lost
     return found

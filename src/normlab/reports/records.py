@@ -67,7 +67,7 @@ class RunRecord:
         """Returns the result of a completed run, None for any other: no loss, no BLEU of 0.
 
         "test/SET/bleu" and "best_dev" stand in the summary; else it is the last record of a metric,
-        with "@100" at its end that of step 100.
+        with "@100" at its end that of step 100; None where that was not finite.
         """
         if self.summary["status"] != "completed":
             return None
@@ -76,11 +76,16 @@ class RunRecord:
         if metric.startswith("test/") and metric.count("/") == 2:
             _, test_set, kind = metric.split("/")
             return self.summary.get("test", {}).get(test_set, {}).get(kind)
+        logged = self._logged(metric)
+        return logged[-1] if logged else None
+
+    def overflowed(self, metric: str) -> bool:
+        """Whether a completed run's `metric` was not finite where `measure` reads it."""
+        return self.summary["status"] == "completed" and self._logged(metric)[-1:] == [None]
+
+    def _logged(self, metric: str) -> list[float | None]:
         metric, _, step = metric.partition("@")
-        steps, values = self.curve(metric)
-        if step:
-            values = [y for x, y in zip(steps, values, strict=True) if str(x) == step]
-        return values[-1] if values else None
+        return [m[metric] for m in self.metrics if metric in m and step in ("", str(m["step"]))]
 
     def curve(self, metric: str, against: str = "step") -> tuple[list[float], list[float]]:
         """Returns x (`step` or `time`) and y of a metric, where it was logged and finite."""
@@ -132,9 +137,9 @@ def collect(run_dir: Path, results: Path) -> Path:
     """Copies a finished run into its record and returns that folder.
 
     Where files lay on this machine (data.dir, data.cache_dir) is left out: the hashes in the
-    summary say what they held. A run that went on for more steps replaces its record. Raises
-    UserError for a run that has not ended, that belongs to no experiment, or whose record holds
-    another result.
+    summary say what they held. A completed run that went on for more steps replaces its record.
+    Raises UserError for a run that has not ended, that belongs to no experiment, or whose record
+    holds another result.
     """
     run = read_record(run_dir)
     if not run.ended:
@@ -154,7 +159,7 @@ def collect(run_dir: Path, results: Path) -> Path:
         there = read_record(folder).summary
         if there == summary:
             return folder
-        if there["steps"] >= run.summary["steps"]:
+        if there["status"] == "diverged" or there["steps"] >= run.summary["steps"]:
             raise UserError(f"{folder} holds another result of this run; delete the wrong one.")
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     overrides = run_dir / ".hydra" / "overrides.yaml"

@@ -80,9 +80,9 @@ def _unfit(registration: Registration, run: RunRecord) -> str:
     """Returns why a record is no run of this registration, "" when it is."""
     if not run.ended:
         return str(run.summary["status"])
-    stored = run.summary.get("registration") or {}
-    if stored.get("sha256") != registration.sha256:
-        return "not started under this registration"
+    for start in [run.summary, *(s for s in _segments(run) if "registration" in s)]:
+        if (start.get("registration") or {}).get("sha256") != registration.sha256:
+            return "not started under this registration"
     for found in [run.summary.get("commit"), *(s.get("commit") for s in _segments(run))]:
         if registration.hypotheses and (not found or "+" in found):
             return f"commit {commit(found)}"

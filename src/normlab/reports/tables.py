@@ -129,7 +129,10 @@ def _cell(runs: Sequence[RunRecord], value: str) -> str:
     if not runs:
         return "not run"
     numbers = [number for run in runs if (number := _number(run, value)) is not None]
-    other = Counter(run.summary["status"] for run in runs if _number(run, value) is None)
+    without = [run for run in runs if _number(run, value) is None]
+    other = Counter(
+        "not finite" if run.overflowed(value) else str(run.summary["status"]) for run in without
+    )
     parts = [f"{text.mean_std(numbers)} (n={len(numbers)})"] if numbers else []
     return ", ".join([*parts, *(f"{count} {status}" for status, count in sorted(other.items()))])
 

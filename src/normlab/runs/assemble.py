@@ -24,6 +24,7 @@ from normlab.runs.environment import (
     set_threads,
 )
 from normlab.runs.identity import digest
+from normlab.runs.summary import registration_of
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,7 @@ class Parts:
 
         return {
             "commit": code_version(),
+            "registration": registration_of(self.config),  # which may have changed since the last
             "torch": str(torch.__version__),  # a class of its own otherwise
             "norm_impl": norms.implementation(self.model, self.device),
             "device": device_name(self.device),
@@ -91,8 +93,9 @@ class Parts:
         distributed.gather(None)  # until the first process has written its checkpoints
         tested: dict[str, Any] = {"weights": "best"}
         if average:
-            last = self.checkpoints.read("last")["model"]
-            weights, count = self.checkpoints.average(average, last)
+            last = self.checkpoints.read("last")
+            step = last["progress"]["step"]
+            weights, count = self.checkpoints.average(average, last["model"], step)
             self.checkpoints.save_weights("average", weights, count=count)
             tested = {"weights": "average", "averaged": count}
         else:

@@ -32,11 +32,12 @@ def head(config: Config) -> dict[str, Any]:
         "steps": 0,
         "limits": limits(config.plain()),
         "commit": code_version(),
-        "registration": _registration(config),
+        "registration": registration_of(config),
     }
 
 
-def _registration(config: Config) -> dict[str, str] | None:
+def registration_of(config: Config) -> dict[str, str] | None:
+    """Returns the experiment of a run and the hash of what is registered for it now."""
     name = config.names.experiment
     if name is None:
         return None

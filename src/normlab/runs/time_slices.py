@@ -15,6 +15,7 @@ import tarfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +126,19 @@ class Queue:
 def pack(root: Path, files: Sequence[Path], out: Path, part_bytes: int = PART_BYTES) -> list[Path]:
     """Writes `files` below `root` to out/state.000, state.001, ...; returns what found no room.
 
-    Files come in the order of their importance: what does not fit into the parts is left out, and
-    the run whose checkpoint it is begins again.
+    Files come in the order of their importance: what does not fit into the parts is left out. The
+    checkpoints of a run, which need each other, come one after another and stay or go together: a
+    run without them begins again.
     """
     room, chosen, left_out = MOST_PARTS * part_bytes, [], []
-    for file in files:
-        size = len(_packed(root, [file]))
+    for _, group in groupby(files, key=lambda file: file.parent if file.suffix == ".pt" else file):
+        together = list(group)
+        size = len(_packed(root, together))
         if size <= room:
-            chosen.append(file)
+            chosen += together
             room -= size
         else:
-            left_out.append(file)
+            left_out += together
     content = _packed(root, chosen)
     for number, start in enumerate(range(0, len(content), part_bytes)):
         write_bytes(out / f"state.{number:03d}", content[start : start + part_bytes])

@@ -106,15 +106,17 @@ class Checkpoints:
             )
         return content
 
-    def average(self, count: int, last: dict[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    def average(
+        self, count: int, last: dict[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], int]:
         """Returns the mean of the `count` newest weights, and of how many it is the mean.
 
         They are those of the regular checkpoints and `last`, the weights at the end of training,
-        when the last step has no regular one.
+        when `step`, the last one, has no regular one.
         """
-        newest = self.folder / "last.pt"
-        states = [self.read(path.stem)["model"] for path in self.regular()[-count:]]
-        ends_between = not states or not _same_file(newest, self.regular()[-1])
+        regular = self.regular()[-count:]
+        states = [self.read(path.stem)["model"] for path in regular]
+        ends_between = not regular or _step(regular[-1]) != step
         weights = [*states, last][-count:] if ends_between else states
         if len(weights) < count:
             log.warning("Averaging %d checkpoints, not %d: there are no more.", len(weights), count)
@@ -209,7 +211,3 @@ def _feed(into: Any, value: Any) -> None:
 
 def _step(path: Path) -> int:
     return int(path.stem.rpartition("_")[2])
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    return a.exists() and b.exists() and a.samefile(b)

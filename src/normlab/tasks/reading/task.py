@@ -32,7 +32,7 @@ class ReaderObjective(nn.Module):
     def forward(self, batch: Batch) -> Sums:
         """Returns two sums over questions: `loss`, in nats, and `error`, in percent.
 
-        A question whose answer is not in its document has no loss and is wrong.
+        A question whose answer is not in its document is wrong and has a loss of 0.
         """
         logits = self.model(
             batch.document, batch.document_lengths, batch.query, batch.query_lengths
