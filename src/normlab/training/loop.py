@@ -211,7 +211,7 @@ class Trainer:
         number, processes = distributed.rank(), distributed.world_size()
         if len(states) != processes:
             log.info("Begun by %d processes, now %d: other dropout masks.", len(states), processes)
-            torch.manual_seed(hash((step, number)))
+            torch.manual_seed(hash((torch.initial_seed(), step, number)))  # the first is the run's
             return
         torch.set_rng_state(states[number]["cpu"])
         if "cuda" in states[number] and self.device.type == "cuda":
