@@ -124,11 +124,11 @@ def test_average_is_the_mean_of_the_newest(tmp_path):
     assert count == 2
     assert average["w"].tolist() == [4, 4, 4]
     assert average["n"] == 7
+    assert average["w"].dtype == torch.float32
     # a copy of the folder does not keep that two names were one file
     other = shutil.copytree(tmp_path, tmp_path.with_name("copy"))
     again, count = Checkpoints(other, keep=3).average(2, state(6)["model"], 6)
     assert count == 2 and again["w"].tolist() == [4, 4, 4]
-    assert average["w"].dtype == torch.float32
 
 
 def test_average_takes_the_end_of_training_too_when_it_lies_between_the_intervals(tmp_path):

@@ -128,10 +128,12 @@ def _as_number(label: str) -> float:
 def _cell(runs: Sequence[RunRecord], value: str) -> str:
     if not runs:
         return "not run"
-    numbers = [number for run in runs if (number := _number(run, value)) is not None]
-    without = [run for run in runs if _number(run, value) is None]
+    found = [(run, _number(run, value)) for run in runs]
+    numbers = [number for _, number in found if number is not None]
     other = Counter(
-        "not finite" if run.overflowed(value) else str(run.summary["status"]) for run in without
+        "not finite" if run.overflowed(value) else str(run.summary["status"])
+        for run, number in found
+        if number is None
     )
     parts = [f"{text.mean_std(numbers)} (n={len(numbers)})"] if numbers else []
     return ", ".join([*parts, *(f"{count} {status}" for status, count in sorted(other.items()))])
