@@ -1,9 +1,11 @@
 """Whose a run directory is: one run's, one process's, and of the data it began with."""
 
+import fcntl
 import os
 import shutil
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,14 @@ def test_a_directory_of_another_config_is_refused_and_left_alone(tiny_config, ow
         run(tiny_config("init.mean=0.2", "seed=2"), own, [])
     after = {p: p.read_bytes() for p in own.rglob("*") if p.is_file() and p.name != ".lock"}
     assert before == after
+
+
+def test_a_lock_that_outlives_its_killed_process_for_a_moment_is_waited_for(tmp_path):
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as a child does from fork to exec
+        threading.Timer(0.2, fcntl.flock, (held, fcntl.LOCK_UN)).start()
+        with open_directory(tmp_path) as directory:
+            assert directory.path == tmp_path
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class Parts:
     checkpoints: "Checkpoints"
     contents: dict[str, Any]
 
-    @property
+    @cached_property
     def environment(self) -> dict[str, Any]:
         """Returns what a segment says of its process."""
         import torch

@@ -5,9 +5,10 @@ import fcntl
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omegaconf import OmegaConf
 
@@ -145,13 +146,28 @@ def open_directory(path: Path) -> Iterator[RunDirectory]:
     except OSError as error:
         raise UserError(f"cannot write to {path} ({error.strerror}): choose another.") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             lock.seek(0)
             owner = lock.read().strip() or "another process"
-            raise UserError(f"{path} is in use by {owner}: wait for it, or stop it.") from None
+            raise UserError(f"{path} is in use by {owner}: wait for it, or stop it.")
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
         yield RunDirectory(path)
+
+
+def _locked(lock: TextIO, seconds: float = 2.0) -> bool:
+    """Returns whether the lock could be had within `seconds`.
+
+    A process that is killed while it starts a program (git, a compiler) leaves a child that holds
+    its locks for the moment until that program begins.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
