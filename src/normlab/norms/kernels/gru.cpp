@@ -62,7 +62,10 @@ struct Part {
     r = 1;
     if (k > 0) {
 #pragma omp simd reduction(+ : square)
-      for (int64_t j = 0; j < n; ++j) square += (A(s[j]) - mean) * (A(s[j]) - mean) * mask[j];
+      for (int64_t j = 0; j < n; ++j) {
+        const A v = mask[j] != A(0) ? A(s[j]) - mean : A(0);  // a product of infinity and 0 is NaN
+        square += v * v;
+      }
       r = A(1) / std::sqrt(square / A(k) + eps);
     }
     apply(s, out, r, mean);

@@ -109,7 +109,10 @@ void forward_rows(const Forward& f, const std::vector<A>& first_k, int64_t begin
     if constexpr (kPartial) {
       touch(a, n * sizeof(T));
 #pragma omp simd reduction(+ : square)
-      for (int64_t j = 0; j < whole; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean) * mask[j];
+      for (int64_t j = 0; j < whole; ++j) {
+        const A v = mask[j] != A(0) ? A(a[j]) - mean : A(0);  // a product of infinity and 0 is NaN
+        square += v * v;
+      }
     } else {
 #pragma omp simd reduction(+ : square)
       for (int64_t j = 0; j < n; ++j) square += (A(a[j]) - mean) * (A(a[j]) - mean);
