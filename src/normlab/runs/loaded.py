@@ -95,7 +95,7 @@ def load_translator(
         run.model,
         tokenizer,
         run.device,
-        max_length=run.config.data["max_length"],
+        max_length=run.config.data["eval_max_length"],
         batch_tokens=run.config.data["batch_tokens"],
         beam=run.config.decoding["beam"],
         length_penalty=run.config.decoding["length_penalty"],

@@ -19,7 +19,7 @@ def bitext(name: str, count: int) -> Bitext:
 
 
 CORPUS = Corpus("en", "de", bitext("train", 50), bitext("dev", 7), {"a": bitext("a", 3)})
-SIZES = dict(vocab_size=300, max_length=20)
+SIZES = dict(vocab_size=300, max_length=20, eval_max_length=20)
 
 
 def sentences(encoded, ids: np.ndarray, offsets: np.ndarray) -> list[str]:
@@ -77,6 +77,7 @@ def test_a_second_start_reads_the_cache(tmp_path, caplog):
     [
         dict(vocab_size=301),
         dict(max_length=19),
+        dict(eval_max_length=19),
         dict(corpus=replace(CORPUS, dev=Bitext("dev", ["x"], ["y"]))),
         dict(corpus=replace(CORPUS, dev=Bitext("dev", CORPUS.dev.tgt, CORPUS.dev.src))),
         dict(corpus=replace(CORPUS, test={"b": CORPUS.test["a"]})),
@@ -143,7 +144,8 @@ def test_long_pairs_leave_training_and_are_counted(tmp_path, caplog):
     full = encode_corpus(CORPUS, **SIZES, cache_dir=tmp_path).train
     limit = 4
     keep = np.maximum(full.src_lengths, full.tgt_lengths) <= limit
-    encoded = encode_corpus(CORPUS, vocab_size=300, max_length=limit, cache_dir=tmp_path)
+    encoded = encode_corpus(CORPUS, **SIZES | {"max_length": limit}, cache_dir=tmp_path)
+    assert encoded.truncated == {"dev": 0, "test/a": 0}  # evaluation has a limit of its own
     kept = [text for text, k in zip(CORPUS.train.src, keep, strict=True) if k]
     assert 0 < len(kept) < 50
     assert sentences(encoded, encoded.train.src_ids, encoded.train.src_offsets) == kept
@@ -153,7 +155,8 @@ def test_long_pairs_leave_training_and_are_counted(tmp_path, caplog):
 
 def test_long_evaluation_pairs_are_cut_with_a_warning_and_never_dropped(tmp_path, caplog):
     full = encode_corpus(CORPUS, **SIZES, cache_dir=tmp_path).dev
-    encoded = encode_corpus(CORPUS, vocab_size=300, max_length=4, cache_dir=tmp_path)
+    encoded = encode_corpus(CORPUS, **SIZES | {"eval_max_length": 4}, cache_dir=tmp_path)
+    assert encoded.dropped == 0
     dev = encoded.dev
     assert len(dev) == len(full)
     assert dev.src_lengths.max() == dev.tgt_lengths.max() == 4
@@ -185,10 +188,10 @@ def test_empty_evaluation_sentences_keep_their_place(tmp_path):
 def test_nothing_left_to_train_on_is_refused(tmp_path):
     long = replace(CORPUS, train=Bitext("train", ["one two three"] * 9, ["eins zwei"] * 9))
     with pytest.raises(UserError, match=r"max_length=2"):
-        encode_corpus(long, vocab_size=259, max_length=2, cache_dir=tmp_path)
+        encode_corpus(long, vocab_size=259, max_length=2, eval_max_length=9, cache_dir=tmp_path)
 
 
 def test_a_vocabulary_beyond_the_data_is_refused_and_nothing_cached(tmp_path):
     with pytest.raises(UserError, match=r"vocab_size=9999"):
-        encode_corpus(CORPUS, vocab_size=9999, max_length=20, cache_dir=tmp_path)
+        encode_corpus(CORPUS, **SIZES | {"vocab_size": 9999}, cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []

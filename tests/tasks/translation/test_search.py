@@ -43,7 +43,7 @@ def exhaustive(table, limit, alpha):
 
 
 @given(seed=st.integers(0, 1000), batch=st.integers(1, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_beam_of_one_is_greedy(seed, batch):
     table = chain(seed, batch)
     state = start(table)
@@ -69,7 +69,7 @@ def test_a_wide_beam_finds_the_best_sequence(seed, alpha):
 
 
 @given(seed=st.integers(0, 1000), size=st.integers(2, 4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_sentence_is_translated_alike_alone_and_in_a_batch(seed, size):
     table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
     together = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)
@@ -83,7 +83,7 @@ def test_a_sentence_is_translated_alike_alone_and_in_a_batch(seed, size):
 
 
 @given(seed=st.integers(0, 1000), size=st.integers(1, 4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_finished_sentence_may_stay_in_the_batch_for_a_while(seed, size):
     table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
     expected = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)

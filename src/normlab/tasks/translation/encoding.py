@@ -44,30 +44,35 @@ class EncodedCorpus:
     dev: EncodedBitext
     test: dict[str, EncodedBitext]
     dropped: int  # training pairs over max_length, left out
-    truncated: dict[str, int]  # evaluation pairs over max_length, cut: "dev", "test/<name>"
+    truncated: dict[str, int]  # evaluation pairs over eval_max_length, cut: "dev", "test/<name>"
     contents: dict[str, Any] = field(default_factory=dict)  # what the sets hold: hashes and numbers
 
 
 def encode_corpus(
-    corpus: Corpus, *, vocab_size: int, max_length: int, cache_dir: str | Path
+    corpus: Corpus,
+    *,
+    vocab_size: int,
+    max_length: int,
+    eval_max_length: int,
+    cache_dir: str | Path,
 ) -> EncodedCorpus:
     """Return `corpus` as ids of a joint BPE of `vocab_size`, from `cache_dir` when it is there.
 
     A sentence of more than `max_length` subwords, EOS included, on either side drops its pair from
-    training and is cut to `max_length` in evaluation. Raises UserError when nothing is left to
-    train on, or the train split is too small for the vocabulary.
+    training; one of more than `eval_max_length` is cut in evaluation. Raises UserError when nothing
+    is left to train on, or the train split is too small for the vocabulary.
     """
-    if max_length < 2:
-        raise UserError(
-            f"max_length={max_length} leaves no room for a word and EOS: set 2 or more."
-        )
+    limits = {"max_length": max_length, "eval_max_length": eval_max_length}
+    for name, limit in limits.items():
+        if limit < 2:
+            raise UserError(f"{name}={limit} leaves no room for a word and EOS: set 2 or more.")
     contents = _contents(corpus)
-    key = hash_json([contents, vocab_size, max_length, tokenizers.__version__, *_source_hashes()])
+    key = hash_json([contents, vocab_size, limits, tokenizers.__version__, *_source_hashes()])
     entry = Path(cache_dir).expanduser() / key[:32]
     encoded = _read_entry(entry)
     if encoded is None:
         started = time.monotonic()
-        encoded = _encode_corpus(corpus, vocab_size, max_length)
+        encoded = _encode_corpus(corpus, vocab_size, max_length, eval_max_length)
         log.info("encoded the corpus in %.1f s", time.monotonic() - started)
         _write_entry(encoded, entry)
     else:
@@ -85,7 +90,9 @@ def encode_corpus(
     for name, count in encoded.truncated.items():
         contents[name]["cut"] = count
         if count:
-            log.warning("%s: cut %d pairs to max_length=%d subwords", name, count, max_length)
+            log.warning(
+                "%s: cut %d pairs to eval_max_length=%d subwords", name, count, eval_max_length
+            )
     contents["subwords"] = hash_text(encoded.tokenizer.to_str())
     return replace(encoded, contents=contents)
 
@@ -103,7 +110,9 @@ def truncate(data: EncodedBitext, max_length: int) -> tuple[EncodedBitext, int]:
     return EncodedBitext(*src, *tgt), int(too_long.sum())
 
 
-def _encode_corpus(corpus: Corpus, vocab_size: int, max_length: int) -> EncodedCorpus:
+def _encode_corpus(
+    corpus: Corpus, vocab_size: int, max_length: int, eval_max_length: int
+) -> EncodedCorpus:
     train = corpus.train
     tokenizer = train_tokenizer(chain(train.src, train.tgt), vocab_size)
     encoded = encode_bitext(tokenizer, train.src, train.tgt)
@@ -113,9 +122,9 @@ def _encode_corpus(corpus: Corpus, vocab_size: int, max_length: int) -> EncodedC
             f"every training pair is longer than max_length={max_length} subwords: raise it."
         )
     dev, test = corpus.dev, corpus.test
-    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), max_length)
+    cut_dev, dev_count = truncate(encode_bitext(tokenizer, dev.src, dev.tgt), eval_max_length)
     cut_test = {
-        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), max_length)
+        name: truncate(encode_bitext(tokenizer, bitext.src, bitext.tgt), eval_max_length)
         for name, bitext in test.items()
     }
     return EncodedCorpus(

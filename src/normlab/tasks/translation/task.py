@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 class Translation(Task):
     """Learns to translate `corpus`, encoded as subwords; chosen by dev BLEU.
 
-    vocab_size, max_length, cache_dir: see encoding.py. batch_tokens: padded tokens of the longer
-    side in a batch; pool: sentences shuffled together (batching.py). label_smoothing: share of the
-    target probability spread over the vocabulary. hidden_stats: dev evaluations measure
-    hidden vectors, of RNNSearch as in Table 5, of a Transformer as analysis/geometry.py does.
+    vocab_size, max_length, eval_max_length, cache_dir: see encoding.py. batch_tokens: padded tokens
+    of the longer side in a batch; pool: sentences shuffled together (batching.py). label_smoothing:
+    share of the target probability spread over the vocabulary. hidden_stats: dev evaluations
+    measure hidden vectors, of RNNSearch as in Table 5, of a Transformer as analysis/geometry.py.
     eval_beam, beam, length_penalty: of dev evaluations, of the test, of both (search.py).
     """
 
@@ -53,6 +53,7 @@ class Translation(Task):
         seed: int,
         vocab_size: Count,
         max_length: Count,
+        eval_max_length: Count,
         cache_dir: str,
         batch_tokens: Count,
         pool: Count,
@@ -64,7 +65,11 @@ class Translation(Task):
     ):
         self.corpus = corpus
         self.encoded = encode_corpus(
-            corpus, vocab_size=vocab_size, max_length=max_length, cache_dir=cache_dir
+            corpus,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            eval_max_length=eval_max_length,
+            cache_dir=cache_dir,
         )
         self.seed, self.batch_tokens, self.pool = seed, batch_tokens, pool
         self.label_smoothing, self.hidden_stats = label_smoothing, hidden_stats
