@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 from tiny import TINY, TINY_RNN
 
@@ -19,6 +20,15 @@ if not torch.cuda.is_available():
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out already, to children too
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# The same examples each time, and none too slow: a busy machine may stop for a while.
+settings.register_profile(
+    "normlab",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("normlab")
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -77,8 +77,9 @@ def script(name, *arguments, cwd=ROOT, given=""):
 
 
 FORKS = multiprocessing.get_context("forkserver")
+# One list for all of multiprocessing; a module that only pytest finds would be left out silently.
 FORKS.set_forkserver_preload(
-    ["processes", "sacrebleu.metrics", "normlab.runs.job", "normlab.runs.sweeps",
+    ["hydra", "torch", "tokenizers", "sacrebleu.metrics", "normlab.runs.job", "normlab.runs.sweeps",
      "normlab.training.loop", "normlab.training.console", "normlab.runs.loaded",
      "normlab.tasks.translation.task", "normlab.tasks.translation.grammar",
      "normlab.models.transformer"]
@@ -88,12 +89,14 @@ FORKS.set_forkserver_preload(
 class Job:
     """A run of `overrides` in `run_dir` in a process of its own; its log is `train.log` there.
 
-    Exit codes are train.py's: 0, 2 for a mistake, 130 when it was interrupted. `env` is set in it.
+    Exit codes are train.py's: 0, 2 for a mistake, 130 when it was interrupted. `env` is set and
+    `before()` called in it. It is killed with the tests' process.
     """
 
-    def __init__(self, run_dir, *overrides, threads=1, env=None):
+    def __init__(self, run_dir, *overrides, threads=1, env=None, before=None):
         self.run_dir = run_dir
-        self.process = FORKS.Process(target=_job, args=(run_dir, overrides, threads, env or {}))
+        arguments = (run_dir, overrides, threads, env or {}, before)
+        self.process = FORKS.Process(target=_job, args=arguments, daemon=True)
         self.process.start()
         self.pid = self.process.pid
 
@@ -121,7 +124,7 @@ class Job:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _job(run_dir, overrides, threads, env):
+def _job(run_dir, overrides, threads, env, before):
     import logging
 
     import torch
@@ -135,6 +138,8 @@ def _job(run_dir, overrides, threads, env):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
     torch.set_num_threads(threads)
     run_dir.mkdir(parents=True, exist_ok=True)
+    if before is not None:
+        before()
     logging.basicConfig(filename=run_dir / "train.log", level=logging.INFO, force=True)
     try:
         summary = run(compose_job(ROOT / "conf", list(overrides)), run_dir, list(overrides))
@@ -178,12 +183,13 @@ def _train(arguments, log):
 def wait_for(condition, seconds=120, process=None):
     """Returns what `condition` gives once it is true; fails when `process` ends before."""
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while True:
         ended = process is not None and process.poll() is not None
+        if found := condition():  # asked after: it may have come true at the end
+            return found
         assert not ended, process.log if isinstance(process, Job) else process.stdout.read()
         assert time.monotonic() < end, "nothing came"
         time.sleep(0.01)
-    return found
 
 
 def summary_of(run_dir):

@@ -16,7 +16,7 @@ ALL = ["gain, W", "gain, x", "dW, x", "dW, W", "along W"]
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_rmsnorms_gradients_are_those_of_the_paper(seed):
     found = gradients.against_closed_forms(NORMS["rmsnorm"], seed)
     assert found.keys() == {"weight", "gain", "bias"}
@@ -29,7 +29,7 @@ def test_layernorms_are_not():
 
 @pytest.mark.parametrize("name", sorted(NORMS.keys() - NO_SCALE - {"weightnorm"}))
 @given(delta=st.floats(0.01, 100), seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_a_weight_matrix_is_its_own_learning_rate_adaptor(name, delta, seed):
     found = residuals(NORMS[name], delta, seed)
     assert all(found[key] is None or found[key] < EXACT for key in ALL), found

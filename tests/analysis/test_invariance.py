@@ -48,7 +48,7 @@ def test_every_norm_of_the_config_has_its_properties_listed_here():
 
 @pytest.mark.parametrize("name", INVARIANT)
 @given(delta=st.floats(1.5, 1000), seed=st.integers(0, 10**6))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_what_is_invariant_is_so_for_every_factor_and_what_is_not_moves(name, delta, seed):
     found = residuals(NORMS[name], delta, seed)
     for change in CHANGES:

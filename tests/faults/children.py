@@ -7,7 +7,6 @@ stopped and limited like any other.
 import atexit
 import itertools
 import json
-import multiprocessing
 import os
 import runpy
 import shutil
@@ -20,9 +19,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from processes import FORKS
+
 ROOT = Path(__file__).parents[2]
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["faults.preload"])
 _numbers = itertools.count()
 LIMIT = 240.0  # seconds until a process counts as hanging, on a busy machine too
 
@@ -34,7 +33,7 @@ class Child:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
-        self.process = _context.Process(target=_run, args=(call, log))
+        self.process = FORKS.Process(target=_run, args=(call, log))
         self.process.start()
         self.started = time.monotonic()
 

@@ -22,7 +22,9 @@ PATIENCE = 60.0  # seconds in which all processes must have ended
 class Pair:
     """Two processes that train one run in `run_dir`, as torchrun would start them."""
 
-    def __init__(self, scene: Scene, run_dir: Path, *overrides: str, phase: str = "", places=None):
+    def __init__(
+        self, scene: Scene, run_dir: Path, *overrides: str, phase: str = "", places=None, silence=""
+    ):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
@@ -34,7 +36,7 @@ class Pair:
                 partial(_before, run_dir, phase, places[rank] if places else None),
                 {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-                 "NORMLAB_TIMEOUT": str(SILENCE)},
+                 **({"NORMLAB_TIMEOUT": f"{silence}"} if silence else {})},
             )
             for rank in range(2)
         ]  # fmt: skip
@@ -87,7 +89,7 @@ def killed(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
     for number in range(tries):
         rank, phase = number % 2, ("step", "evaluate", "test", "step")[number // 2 % 4]
         run_dir = scene.new()
-        pair = Pair(scene, run_dir, phase=phase)
+        pair = Pair(scene, run_dir, phase=phase, silence=SILENCE)
         wait_for(lambda run_dir=run_dir: (run_dir / "phase").exists(), pair.children[0])
         time.sleep(rng.uniform(0, 1))
         note = f"rank {rank} killed in {phase} at step {steps_done(run_dir)}"
@@ -102,7 +104,7 @@ def stopped(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]:
     for number in range(tries):
         rank = (number + 1) % 2
         run_dir = scene.new()
-        pair = Pair(scene, run_dir, phase="step")
+        pair = Pair(scene, run_dir, phase="step", silence=SILENCE)
         wait_for(lambda run_dir=run_dir: (run_dir / "phase").exists(), pair.children[0])
         time.sleep(rng.uniform(0, 0.5))
         note = f"rank {rank} stopped at step {steps_done(run_dir)}"

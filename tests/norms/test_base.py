@@ -223,5 +223,5 @@ def test_importing_norms_imports_no_compiler_and_builds_nothing(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     seconds, triton, dynamo = done.stdout.split()
-    assert float(seconds) < 0.3 and (triton, dynamo) == ("False", "False")
+    assert float(seconds) < 1 and (triton, dynamo) == ("False", "False")
     assert not list(tmp_path.iterdir())

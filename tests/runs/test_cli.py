@@ -138,9 +138,13 @@ def test_a_run_directory_that_cannot_be_made_is_a_sentence(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.05, 1.5])
 def test_one_ctrl_c_before_training_is_one_line(tmp_path, seconds):
-    process = start("train.py", "logger=none", f"hydra.run.dir={tmp_path}/run")
+    arguments = ["train.py", "logger=none", f"hydra.run.dir={tmp_path}/run"]
+    code = "import runpy, sys, normlab.cli; print('begun', flush=True); "
+    code += f"sys.argv = {arguments}; runpy.run_path('train.py', run_name='__main__')"
+    process = start("-c", code)
+    assert process.stdout.readline() == "begun\n"
     time.sleep(seconds)  # imports of Hydra, of torch, the data: whatever a machine has come to
     process.send_signal(signal.SIGINT)
     try:

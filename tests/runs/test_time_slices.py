@@ -116,12 +116,16 @@ def test_gpu_py_goes_on_from_the_packed_files_of_an_earlier_slice(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    first = slice_(tmp_path / "a", 0.3, "trainer.max_steps=1000000")  # no machine is as fast
-    assert "not finished" in first and first.count("stopped: main/smoke") == 2
-    state = ["--state", str(tmp_path / "a" / "out")]
+    for minutes in (0.3, 0.6, 1.2):  # a busy machine may not have begun to train before
+        folder = tmp_path / f"{minutes}"
+        first = slice_(folder, minutes, "trainer.max_steps=1000000")  # no machine is as fast
+        assert "not finished" in first and first.count("stopped: main/smoke") == 2
+        if any(folder.glob("runs/**/last.pt")):
+            break
+    state = ["--state", str(folder / "out")]
     second = slice_(tmp_path / "b", 4, *state, "trainer.max_steps=300")
     assert "all of the plan has ended" in second and "hello" not in second
     ended = list((tmp_path / "b").glob("results/main/smoke/**/summary.json"))
     assert len(ended) == 2
     segments = [len(json.loads(path.read_text())["segments"]) for path in ended]
-    assert 2 in segments  # a busy machine may not have begun both
+    assert 2 in segments  # of one, at least

@@ -20,11 +20,21 @@ def code_version() -> str | None:
     here = Path(__file__).parent
     try:
         git = partial(
-            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=10
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=60
         )
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
-        status = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", outputs]
+        # Without locks: a commit made meanwhile would fail.
+        status = [
+            "git",
+            "--no-optional-locks",
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ":/",
+            outputs,
+        ]
         changed = git(status).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

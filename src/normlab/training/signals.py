@@ -50,10 +50,10 @@ class Interrupts:
         if self._together:
             yield
             return
-        if self.requested:
-            raise Interrupted
         self._raise = True
         try:
+            if self.requested:  # asked after: a signal in between is not missed
+                raise Interrupted
             yield
         finally:
             self._raise = False
