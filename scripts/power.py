@@ -1,10 +1,12 @@
 """Prints the power of registered claims: `scripts/power.py table4/multi30k [--seeds 8]`.
 
 Simulated with the whole table, Holm's correction in, and the spread that earlier runs showed. Write
-it into the registration before the runs; a claim needs at least 0.8, or is not registered.
+it into the registration before the runs; a claim needs at least 0.8, or is not registered. No run
+diverges in the simulation: where some may, the seeds must suffice for a test of signs too.
 """
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from normlab.errors import UserError
 from normlab.paths import experiments
 from normlab.registration import MIN_POWER, read_registrations
 from normlab.reports.power import power
+from normlab.reports.statistics import LEVEL
+from normlab.reports.verdicts import least
 
 
 def main() -> None:
@@ -33,6 +37,13 @@ def main() -> None:
             for hypothesis, share in zip(registration.hypotheses, found, strict=True):
                 low = "" if share >= MIN_POWER else f"  below {MIN_POWER}"
                 print(f"{registration.name} {hypothesis.claim}: {share:.2f}{low}")
+            n = args.seeds or len(registration.seeds)
+            enough = next(m for m in itertools.count(n) if least(registration, m) <= LEVEL)
+            if registration.hypotheses and enough > n:
+                print(
+                    f"{registration.name}: should a run diverge, {n} seeds cannot decide its claim "
+                    f"among these; {enough} can."
+                )
     except UserError as error:
         sys.exit(str(error))
 

@@ -173,6 +173,8 @@ def _check(registration: Registration, claims: dict[str, str]) -> None:
             )
         if hypothesis.rule == "greater" and hypothesis.floor is not None:
             raise UserError(f"{where}: greater takes no floor; reaches does.")
+        if hypothesis.minus_a and hypothesis.floor is not None:
+            raise UserError(f"{where}: a floor is of one loss, not of a difference (minus_a).")
         if hypothesis.rule != "fails" and not hypothesis.metric:
             raise UserError(f"{where}: {hypothesis.rule} needs a metric.")
         for selection in (hypothesis.a, hypothesis.b, hypothesis.minus_a, hypothesis.minus_b):

@@ -185,7 +185,10 @@ def test_the_index_links_each_verdict_to_evidence_registration_and_protocol(root
     assert f"[`{sha}`](../experiments/t/experiment.toml)" in row and "cccccccccc" in row
     assert "[protocol](t/multi30k/table.md#protocol)" in row
     assert "| something that nobody has run | **not run yet** |" in text
-    assert text.split("\n")[2] == "In short." and "2 claims: 1 reproduced, 1 not run yet." in text
+    assert (
+        text.split("\n")[2] == "In short."
+        and "On the paper's tables and figures 2 claims: 1 reproduced, 1 not run yet." in text
+    )
 
 
 def test_a_smoke_sweep_says_pipeline_ok_or_how_far_it_is(root, record):

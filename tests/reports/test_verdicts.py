@@ -159,16 +159,38 @@ def test_two_diverged_runs_are_a_tie():
 @pytest.mark.parametrize(
     ("none", "verdict", "evidence"),
     [
-        ([None] * 6, "reproduced", "6 of 6 runs (share 54-100 %)"),
-        ([0.2] * 6, "reproduced", "6 of 6 runs"),
-        ([None, None, None, 20.0, 21.0, 20.0], "undecided", "3 of 6 runs (share 12-88 %)"),
-        ([20.0] * 6, "contradicted", "0 of 6 runs (share 0-46 %)"),
-        ([None] + [20.0] * 11, "contradicted", "1 of 12 runs"),
+        ([None] * 6, "reproduced", "6 of 6 seeds (share 54-100 %)"),
+        ([0.2] * 6, "reproduced", "6 of 6 seeds"),
+        ([None, None, None, 20.0, 21.0, 20.0], "undecided", "3 of 6 seeds (share 12-88 %)"),
+        ([20.0] * 6, "contradicted", "0 of 6 seeds (share 0-46 %)"),
+        ([None] + [20.0] * 11, "contradicted", "1 of 12 seeds"),
     ],
 )
 def test_failures_to_train_are_counted(none, verdict, evidence):
     found = one(FAILS, {"none": none}, seeds=len(none))
     assert found.verdict == verdict and evidence in found.evidence
+
+
+def test_a_seed_fails_once_however_many_arms_it_has():
+    def judged(with_bias, *more):
+        grid = {"norm": ["none"], "norm.bias": [False, True]}
+        claims = [replace(FAILS, a={}), *more]
+        plan = Registration("t", "s", "sha", list(range(6)), "toy", grid=grid, hypotheses=claims)
+        values = dict(zip(plan.arms(), ({i: None for i in range(6)}, with_bias), strict=True))
+        return judge(plan, lambda metric: values, 12)[0]
+
+    assert "6 of 6 seeds" in judged({i: None for i in range(6)}).evidence  # not 12 of 12 runs
+    split = judged({i: None if i else 20.0 for i in range(6)})
+    assert "5 of 5 seeds" in split.evidence and "1 with runs of both kinds" in split.evidence
+    few = judged({i: None for i in range(6)}, replace(FAILS, a={"norm.bias": True}), FAILS)
+    assert few.verdict == "undecided" and "6 seeds cannot decide 3 claims so" in few.evidence
+
+
+def test_a_metric_that_some_runs_never_logged_gives_no_verdict():
+    values = {"layernorm": around(21.0), "rmsnorm": around(22.0, JITTER[::-1])[:5]}
+    found = one(GREATER, values, ended=12)
+    assert found.verdict == "not finished"
+    assert found.evidence.endswith("5 of 6 seeds have test/bleu")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,6 @@ def values(selection: Selection, metric: str) -> Values:
     for arm in selection.arms:
         runs = selection.by_seed(arm).items()
         measured = {seed: run.measure(metric) if metric else 0.0 for seed, run in runs}
-        lost = {seed: None for seed, run in runs if run.diverged or run.overflowed(metric)}
+        lost = {seed: None for seed, run in runs if run.lost(metric)}
         found[arm] = {s: v for s, v in measured.items() if v is not None} | lost
     return found

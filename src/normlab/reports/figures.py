@@ -1,8 +1,8 @@
 """Figures of runs: curves, one dot a run, or results against a setting; seeds together in a band.
 
 A line is the mean over the seeds that completed, its band reaches from the lowest to the highest, n
-stands beside the name; thin lines are runs that diverged, × marks where. Panels of one metric share
-their axes.
+stands beside the name; thin lines are runs that diverged, or whose last value is not finite: ×
+marks where. Panels of one metric share their axes.
 """
 
 import textwrap
@@ -61,10 +61,10 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
     ends: list[End] = []
     for norm, seeds in _by_norm(panel.runs).items():
         colour, width = COLOURS.get(norm, OTHER), 3.0 / (1 + 0.5 * len(ends))  # none hides another
-        whole = [run for run in seeds if not run.diverged] or seeds  # the mean does not end early
+        whole = [run for run in seeds if not run.lost(panel.y)] or seeds  # else it would end early
         curves = [run.curve(panel.y, panel.x) for run in whole]
         shortest = min(len(x) for x, _ in curves)
-        lost = [run for run in seeds if run.diverged]
+        lost = [run for run in seeds if run.lost(panel.y)]
         note = f", {len(lost)} diverged" if lost else ""
         label = f"{norm} (n={len(seeds) - len(lost)}{note})"
         if shortest == 0:
@@ -79,7 +79,9 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
         for run in lost:
             xs, ys = run.curve(panel.y, panel.x)
             axes.plot(xs, ys, "-", color=colour, linewidth=0.8)
-            axes.plot(xs[-1:], ys[-1:], "x", color=colour, markersize=7, markeredgewidth=2)
+            last = [i for i, y in enumerate(ys) if np.isfinite(y)][-1:]
+            at = [xs[i] for i in last], [ys[i] for i in last]
+            axes.plot(*at, "x", color=colour, markersize=7, markeredgewidth=2)
         ends.append((float(y.mean(0)[-1]), float(x[-1]), label, colour))
     for name, (xs, ys) in panel.lines.items():
         colour = COLOURS.get(name, OTHER)
@@ -109,7 +111,7 @@ def draw_parameter(axes: Any, panel: Panel) -> list[End]:
                 axes.plot([at] * len(points[at]), points[at], "o", color=colour, markersize=3)
             n = min(map(len, points.values()))
             ends.append((mean[-1], xs[-1], f"{norm} (n={n})", colour))
-        lost = [float(run.value(panel.x)) for run in runs if run.diverged]
+        lost = [float(run.value(panel.x)) for run in runs if run.lost(panel.y)]
         if lost:
             top = axes.get_xaxis_transform()  # y as a share of the axes
             axes.plot(lost, [0.97] * len(lost), "x", color=colour, transform=top, clip_on=False)
@@ -128,7 +130,7 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
         ended = [run for run in runs if run.measure(panel.y) is not None]
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
-        lost = sum(run.diverged for run in runs)
+        lost = sum(run.lost(panel.y) for run in runs)
         axes.plot(
             [run.measure(panel.y) for run in ended],
             at,
@@ -139,7 +141,7 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
             label=f"{norm} (n={n}{f', {lost} diverged' if lost else ''})",
         )
         for run in runs:
-            if run.diverged:
+            if run.lost(panel.y):
                 y = rows.index(value(run.setting(panel.x))) + offset
                 right = axes.get_yaxis_transform()
                 axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
@@ -184,13 +186,13 @@ def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
 
 
 def drawable(runs: Sequence[RunRecord], key: str) -> list[RunRecord]:
-    """Returns the runs whose curve has enough points, and diverged ones however few they have."""
-    return [run for run in runs if run.diverged or len(run.curve(key)[1]) >= MIN_POINTS]
+    """Returns the runs whose curve has enough points, and lost ones however few they have."""
+    return [run for run in runs if run.lost(key) or len(run.curve(key)[1]) >= MIN_POINTS]
 
 
 def wide(runs: Sequence[RunRecord], key: str) -> bool:
     """Returns whether a metric needs a logarithmic axis: a diverging run dwarfs the others."""
-    values = sorted(y for run in runs for y in run.curve(key)[1])
+    values = sorted(y for run in runs for y in run.curve(key)[1] if np.isfinite(y))
     return bool(values) and values[0] > 0 and values[-1] > 50 * values[len(values) // 2]
 
 

@@ -108,8 +108,7 @@ def _drawn(
 ) -> Sample:
     """Returns one imagined outcome of a hypothesis with n seeds."""
     if hypothesis.rule == "fails":
-        n *= len(registration.select(hypothesis.a))
-        return Sample("", [], runs=n, failed=int(random.binomial(n, hypothesis.expected)))
+        return Sample("", [], seeds=n, told=n, failed=int(random.binomial(n, hypothesis.expected)))
     count = 1
     if hypothesis.rule == "flat":
         values = {dict(arm)[hypothesis.by] for arm in registration.select(hypothesis.a)}

@@ -6,6 +6,7 @@ unique to its config; so a machine that has the record need not repeat the run.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,14 +84,18 @@ class RunRecord:
         """Whether a completed run's `metric` was not finite where `measure` reads it."""
         return self.summary["status"] == "completed" and self._logged(metric)[-1:] == [None]
 
+    def lost(self, metric: str) -> bool:
+        """Whether it has no value because it diverged, or `metric` was not finite at the end."""
+        return self.diverged or self.overflowed(metric)
+
     def _logged(self, metric: str) -> list[float | None]:
         metric, _, step = metric.partition("@")
         return [m[metric] for m in self.metrics if metric in m and step in ("", str(m["step"]))]
 
     def curve(self, metric: str, against: str = "step") -> tuple[list[float], list[float]]:
-        """Returns x (`step` or `time`) and y of a metric, where it was logged and finite."""
-        points = [(m[against], m[metric]) for m in self.metrics if m.get(metric) is not None]
-        return [x for x, _ in points], [y for _, y in points]
+        """Returns x (`step` or `time`) and y of a metric where it was logged, NaN if not finite."""
+        points = [(m[against], m[metric]) for m in self.metrics if metric in m]
+        return [x for x, _ in points], [math.nan if y is None else y for _, y in points]
 
 
 def read_record(path: Path) -> RunRecord:

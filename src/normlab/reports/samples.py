@@ -20,7 +20,8 @@ class Sample:
 
     label: str  # "rmsnorm − layernorm: dev NLL"
     pairs: list[Pairs]
-    runs: int = 0  # of `fails`
+    seeds: int = 0  # fewest that the compared sides have
+    told: int = 0  # of `fails`: seeds whose runs all failed or all trained
     failed: int = 0
     undefined: bool = False  # a mean over several arms of which one run diverged
     below_floor: tuple[str, ...] = ()
@@ -45,13 +46,15 @@ class Sample:
 
     def numbers(self, intervals: bool) -> str:
         """Returns the numbers in words, "" without any; intervals only where seeds suffice."""
-        if not self.runs and not any(self.pairs):
+        if not self.seeds:
             return ""
-        if self.runs:
-            share = f"{self.failed} of {self.runs} runs"
-            if intervals:
-                low, high = share_interval(self.failed, self.runs)
+        if not self.pairs:
+            share = f"{self.failed} of {self.told} seeds"
+            if intervals and self.told:
+                low, high = share_interval(self.failed, self.told)
                 share += f" (share {100 * low:.0f}-{100 * high:.0f} %)"
+            if split := self.seeds - self.told:
+                share += f", {split} with runs of both kinds"
             return f"{self.label}: {share}"
         notes = [f"worse than the floor: {', '.join(self.below_floor)}"] if self.below_floor else []
         notes += ["no mean: a run of these arms diverged"] if self.undefined else []
@@ -84,11 +87,17 @@ def sample(registration: Registration, hypothesis: Hypothesis, values: Values) -
     words = text.metric(hypothesis.metric)
     arms = registration.select(hypothesis.a)
     if hypothesis.rule == "fails":
-        ended = [value for arm in arms for value in values.get(arm, {}).values()]
-        failed = sum(value is None or _worse(hypothesis, value) for value in ended)
+        # A seed counts once, however many arms: runs of one seed begin alike and are no repeats.
+        at = [values.get(arm, {}) for arm in arms]
+        seeds = set.intersection(*map(set, at))
+        lost = [
+            [value is None or _worse(hypothesis, value) for value in (side[seed] for side in at)]
+            for seed in seeds
+        ]
+        told = [each[0] for each in lost if len(set(each)) == 1]
         what = "failed to train" if hypothesis.metric else "diverged"
         label = f"{_words(hypothesis.a)} {what}"
-        return Sample(label, [], runs=len(ended), failed=failed)
+        return Sample(label, [], seeds=len(seeds), told=len(told), failed=sum(told))
     if hypothesis.rule == "flat":
         by = {
             point: [a for a in arms if dict(a)[hypothesis.by] == point]
@@ -120,7 +129,14 @@ def _compared(
     below = tuple(name for name, side in sides.items() if _below_floor(hypothesis, side))
     lost = any(value is None for each in pairs for pair in each for value in pair)
     undefined = several and lost
-    return Sample(label, pairs, undefined=undefined, below_floor=below, sides=len(sides))
+    return Sample(
+        label,
+        pairs,
+        seeds=min(map(len, pairs)),
+        undefined=undefined,
+        below_floor=below,
+        sides=len(sides),
+    )
 
 
 def differences(pairs: Pairs) -> list[float] | None:

@@ -38,7 +38,7 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
         against = tuple((key, experiment.baseline.get(key, found)) for key, found in arm)
         for metric, column in table.metrics.items():
             row += [experiment.paper_value(arm, column) or "-"] * bool(column)
-            row.append(text.mean_std([v for run in runs if (v := run.measure(metric)) is not None]))
+            row.append(_mean_std(runs, metric))
             row += [_gap(found.selection, arm, against, metric)] if compare else []
         if table.benchmark:
             row.append(times.get(str(dict(arm).get("norm")), "-"))
@@ -54,6 +54,13 @@ def _step_times(found: Evidence, benchmark: str) -> dict[str, str]:
         return {}
     (record,) = read_benchmark(path)["records"]
     return {name: str(ratio(record, name, record["baseline"])) for name in record["times"]}
+
+
+def _mean_std(runs: Sequence[RunRecord], metric: str) -> str:
+    """Returns the mean over runs that have a value; those completed without one are counted."""
+    shown = text.mean_std([v for run in runs if (v := run.measure(metric)) is not None])
+    lost = sum(run.overflowed(metric) for run in runs)
+    return f"{shown}, {lost} not finite" if lost else shown
 
 
 def _gap(selection: Selection, arm: Arm, baseline: Arm, metric: str) -> str:

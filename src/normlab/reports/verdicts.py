@@ -11,12 +11,14 @@ verdict, whatever the truth is. The rules:
   is as good as the registered floor nothing was learnt that could differ: "not comparable", and so
   with `reaches`.
 - `flat`: `equal` for any two values of the key `by`.
-- `fails`: more than half of a's runs diverge, or end worse than the floor (exact binomial).
+- `fails`: a's runs diverge, or end worse than the floor, at more than half of the seeds (exact
+  binomial); with several arms, where all or none of a seed's runs do.
 
 A diverged run has no value. It counts as worse than any run that completed, so a pair with one
 still says which side did better: where pairs hold diverged runs, the t test gives way to the exact
 sign test (two diverged runs are a tie and leave it), no mean or interval is given, and `equal` can
-only be contradicted. A mean over several arms does not exist then: "not comparable".
+only be contradicted. A mean over several arms does not exist then: "not comparable". Both exact
+tests know no p below 2^-seeds: among many claims few seeds cannot decide, and that is then said.
 """
 
 from collections.abc import Callable, Sequence
@@ -72,8 +74,13 @@ def judge(
             name = NOT_COMPARABLE
         p = {REPRODUCED: p_for, CONTRADICTED: p_against}.get(name, min(p_for, p_against))
         evidence = found.numbers(intervals=True)
-        if not found.blocked:
+        if found.seeds < len(registration.seeds):
+            lacking = f"{found.seeds} of {len(registration.seeds)} seeds have {hypothesis.metric}"
+            name, evidence = UNFINISHED, "; ".join(filter(None, (evidence, lacking)))
+        elif not found.blocked:
             evidence += f", p={p:.2g}{_side(hypothesis, speaks_for=p == p_for)}"
+            if name == UNDECIDED and _exact(found) and least(registration) > s.LEVEL:
+                evidence += f"; {found.seeds} seeds cannot decide {len(tests)} claims so"
         against = _disagreement(registration, hypothesis, name, found, measure, other_metrics)
         verdicts.append(Verdict(hypothesis.claim, name, evidence, p, against))
     return verdicts
@@ -89,6 +96,19 @@ def _side(hypothesis: Hypothesis, *, speaks_for: bool) -> str:
     low = hypothesis.rule == "reaches" and lower_is_better(hypothesis.metric)
     bound = margin if hypothesis.rule == "greater" or low else -margin
     return f" ({'above' if speaks_for != low else 'below'} {bound:g})"
+
+
+def _exact(found: Sample) -> bool:
+    """Returns whether runs are counted, by an exact test, and not measured."""
+    return not found.pairs or any(differences(pairs) is None for pairs in found.pairs)
+
+
+def least(registration: Registration, seeds: int | None = None) -> float:
+    """Returns the least p, after Holm's correction, that an exact test of signs can have.
+
+    When all other claims are decided, its own and every other's opposite are still to be tested.
+    """
+    return 0.5 ** (seeds or len(registration.seeds)) * (len(registration.hypotheses) + 1)
 
 
 def decide(p_for: float, p_against: float) -> str:
@@ -113,7 +133,7 @@ def _not_yet(registration: Registration, ended: int) -> str:
 def test(hypothesis: Hypothesis, found: Sample) -> tuple[float, float]:
     """Returns two p-values: small where the runs speak for the claim, and where against it."""
     if hypothesis.rule == "fails":
-        n = found.runs
+        n = found.told
         return s.p_mostly(found.failed, n), s.p_mostly(n - found.failed, n)
     if found.undefined:
         return 1.0, 1.0
