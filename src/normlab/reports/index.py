@@ -105,8 +105,8 @@ after results had been seen. Claims of Table 1 and of conversion rest on an anal
 the runs or the benchmark do not tell. *Not comparable*: nothing was learnt that could differ. *Too
 few seeds*, *too few processes*, *not finished*, *pilot pending*: no verdict yet. *Observed only*:
 no rule was registered before the runs. [The rules](../src/normlab/reports/verdicts.py) are code.
-Scale `paper` is the paper's setting, all others are small ones, whose verdicts hold for that setting
-only. *A/A*: one norm timed against itself, which shows the noise."""
+Scale `paper` is the paper's setting, all others are small ones, whose verdicts hold for that
+setting only. *A/A*: one norm timed against itself, which shows the noise."""
 
 CHANGED = """\
 ## Rules that changed
