@@ -42,7 +42,7 @@ def main() -> None:
             if registration.hypotheses and enough > n:
                 print(
                     f"{registration.name}: should a run diverge, {n} seeds cannot decide its claim "
-                    f"among these; {enough} can."
+                    f"among these: at least {enough} can."
                 )
     except UserError as error:
         sys.exit(str(error))

@@ -90,7 +90,7 @@ class Job:
     """A run of `overrides` in `run_dir` in a process of its own; its log is `train.log` there.
 
     Exit codes are train.py's: 0, 2 for a mistake, 130 when it was interrupted. `env` is set and
-    `before()` called in it. It is killed with the tests' process.
+    `before()` called in it. It ends with the tests' process.
     """
 
     def __init__(self, run_dir, *overrides, threads=1, env=None, before=None):

@@ -177,6 +177,8 @@ def _check(registration: Registration, claims: dict[str, str]) -> None:
             raise UserError(f"{where}: a floor is of one loss, not of a difference (minus_a).")
         if hypothesis.rule != "fails" and not hypothesis.metric:
             raise UserError(f"{where}: {hypothesis.rule} needs a metric.")
+        if hypothesis.rule == "flat" and len(registration.grid.get(hypothesis.by, ())) < 2:
+            raise UserError(f"{where}: flat needs two values of by={hypothesis.by!r} in the grid.")
         for selection in (hypothesis.a, hypothesis.b, hypothesis.minus_a, hypothesis.minus_b):
             registration.select(selection)
 

@@ -23,7 +23,7 @@ class Pair:
     """Two processes that train one run in `run_dir`, as torchrun would start them."""
 
     def __init__(
-        self, scene: Scene, run_dir: Path, *overrides: str, phase: str = "", places=None, silence=""
+        self, scene: Scene, run_dir: Path, *overrides: str, phase: str = "", places=None, silence=0
     ):
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))

@@ -1,6 +1,7 @@
 """Figures: seeds together, n and divergence said, labels apart, shared axes, the same bytes."""
 
 import json
+import math
 
 import pytest
 
@@ -43,6 +44,16 @@ def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes)
     assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1]), ([1], [1])]
     assert axes.lines[3].get_marker() == "x" and len(axes.collections) == 1  # the band
     assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=0, 1 diverged)"]
+
+
+def test_a_value_that_is_not_finite_is_a_gap_and_at_the_end_a_cross(axes):
+    seeds = [run("rmsnorm", [5, None, 3]), run("rmsnorm", [7, 6, 5]), run("rmsnorm", [9, None])]
+    ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
+    mean, _, cross = axes.lines
+    assert mean.get_xdata().tolist() == [1, 2, 3]  # no step has moved
+    assert mean.get_ydata()[[0, 2]].tolist() == [6, 4] and math.isnan(mean.get_ydata()[1])
+    assert (cross.get_xdata().tolist(), cross.get_ydata().tolist()) == ([1], [9])
+    assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2, 1 not finite)"]
 
 
 def test_a_diverged_seed_does_not_cut_the_mean_of_the_others_short(axes):

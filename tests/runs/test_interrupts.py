@@ -130,6 +130,17 @@ def test_a_signal_ends_a_run_within_seconds_and_it_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
+def test_a_signal_in_the_search_for_translations_loses_nothing(tmp_path, overrides, whole):
+    job = Job(tmp_path, *overrides, before=partial(hold, tmp_path, "evaluate", 0))
+    job.wait_for((tmp_path / "phase").exists)
+    time.sleep(0.02)
+    job.signal(signal.SIGTERM)
+    assert job.wait() == 130
+    assert Job(tmp_path, *overrides).wait() == 0
+    assert_same(whole, tmp_path)
+
+
+@pytest.mark.slow
 def test_ctrl_c_twice_in_an_evaluation_before_the_first_checkpoint_loses_nothing(
     tmp_path, overrides
 ):

@@ -174,7 +174,7 @@ class Transformer(Seq2Seq):
         if end > len(self.positions):
             raise UserError(
                 f"a sentence of {end} tokens exceeds max_length={len(self.positions)}: "
-                "raise model.max_length, or lower data.max_length."
+                "raise model.max_length, or lower data.max_length and data.eval_max_length."
             )
         x = embedding(tokens) * math.sqrt(self.d_model) + self.positions[start:end]
         return entering(self.dropout(x), self.main_branch, self.training)

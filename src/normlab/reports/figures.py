@@ -65,7 +65,7 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
         curves = [run.curve(panel.y, panel.x) for run in whole]
         shortest = min(len(x) for x, _ in curves)
         lost = [run for run in seeds if run.lost(panel.y)]
-        note = f", {len(lost)} diverged" if lost else ""
+        note = f", {len(lost)} {_why(lost)}" if lost else ""
         label = f"{norm} (n={len(seeds) - len(lost)}{note})"
         if shortest == 0:
             if lost:  # before the first point: there is nothing of them but these words
@@ -111,11 +111,12 @@ def draw_parameter(axes: Any, panel: Panel) -> list[End]:
                 axes.plot([at] * len(points[at]), points[at], "o", color=colour, markersize=3)
             n = min(map(len, points.values()))
             ends.append((mean[-1], xs[-1], f"{norm} (n={n})", colour))
-        lost = [float(run.value(panel.x)) for run in runs if run.lost(panel.y)]
+        lost = [run for run in runs if run.lost(panel.y)]
         if lost:
+            places = [float(run.value(panel.x)) for run in lost]
             top = axes.get_xaxis_transform()  # y as a share of the axes
-            axes.plot(lost, [0.97] * len(lost), "x", color=colour, transform=top, clip_on=False)
-            ends.append((float("nan"), max(lost), f"× {norm} diverged", colour))
+            axes.plot(places, [0.97] * len(places), "x", color=colour, transform=top, clip_on=False)
+            ends.append((float("nan"), max(places), f"× {norm} {_why(lost)}", colour))
     return ends
 
 
@@ -130,7 +131,7 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
         ended = [run for run in runs if run.measure(panel.y) is not None]
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
-        lost = sum(run.lost(panel.y) for run in runs)
+        lost = [run for run in runs if run.lost(panel.y)]
         axes.plot(
             [run.measure(panel.y) for run in ended],
             at,
@@ -138,13 +139,12 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
             color=colour,
             markersize=4,
             alpha=0.8,
-            label=f"{norm} (n={n}{f', {lost} diverged' if lost else ''})",
+            label=f"{norm} (n={n}{f', {len(lost)} {_why(lost)}' if lost else ''})",
         )
-        for run in runs:
-            if run.lost(panel.y):
-                y = rows.index(value(run.setting(panel.x))) + offset
-                right = axes.get_yaxis_transform()
-                axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
+        for run in lost:
+            y = rows.index(value(run.setting(panel.x))) + offset
+            right = axes.get_yaxis_transform()
+            axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
     axes.set_yticks(range(len(rows)), [panel.names.get(row, row) for row in rows])
     axes.invert_yaxis()
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -205,6 +205,10 @@ def _share(places: list[Any], panels: Sequence[Panel], vertical: bool) -> None:
                 place.sharey(other)
         elif not panel.lines:
             first[panel.x, panel.y, panel.log] = place
+
+
+def _why(lost: Sequence[RunRecord]) -> str:
+    return "diverged" if all(run.diverged for run in lost) else "not finite"
 
 
 def _by_norm(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -111,10 +111,10 @@ setting only. *A/A*: one norm timed against itself, which shows the noise."""
 CHANGED = """\
 ## Rules that changed
 
-The rule `fails` counted runs until 2026-11-22, after the one verdict that rests on it. Arms of one
-seed begin alike and are no repeats, so it counts seeds: "mean 0.2: with neither, most runs diverge"
-went from *reproduced* (12 of 12 runs, p=0.0022) to *undecided* (6 of 6 seeds, too few among eight
-claims). The power beside it is that of the old rule.
+Until 2026-11-23 the rule `fails` counted runs. It was changed after its only verdict was known:
+arms of one seed begin alike and are no repeats, so it counts seeds now. "Mean 0.2: with neither,
+most runs diverge" went from *reproduced* (12 of 12 runs, p=0.0022) to *undecided* (6 of 6 seeds).
+The power of 1.00 in its row is the old rule's; by the new one it is 0.
 
 The rule on time was changed on 2026-11-22 after benchmarks had been seen:
 

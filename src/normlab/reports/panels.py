@@ -42,7 +42,7 @@ def draw_figure(found: Evidence, path: Path) -> bool:
         for facet in facets:
             chosen = [run for run in shown if not spec.facet or run.setting(spec.facet) == facet]
             title = f"{text.metric(spec.facet)}: {text.value(facet)}" if spec.facet else ""
-            has_curve = any(not run.diverged for run in chosen) or spec.kind != "curves"
+            has_curve = any(not run.lost(y) for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
                 level = spec.chance.get(y.rpartition("/")[2])
                 panels.append(
@@ -60,7 +60,7 @@ def draw_figure(found: Evidence, path: Path) -> bool:
                 if (
                     log and not spec.log
                 ):  # beside the log axis that the diverged runs need: the others alone
-                    kept = [run for run in chosen if not run.diverged]
+                    kept = [run for run in chosen if not run.lost(y)]
                     panels.append(Panel(kept, y, spec.x, "completed runs", data=data))
     if panels and spec.paper:
         panels.append(_paper_panel(found.experiment.folder / spec.paper, spec.paper_label))

@@ -46,7 +46,7 @@ class Sample:
 
     def numbers(self, intervals: bool) -> str:
         """Returns the numbers in words, "" without any; intervals only where seeds suffice."""
-        if not self.seeds:
+        if not self.seeds and not any(self.pairs):
             return ""
         if not self.pairs:
             share = f"{self.failed} of {self.told} seeds"

@@ -92,7 +92,7 @@ def distinct(runs: Sequence[RunRecord], key: str) -> str:
 def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str:
     """Returns a Markdown table of `value` by the config or summary keys `rows` and `columns`.
 
-    A value that is a metric key ("dev/nll") means its last finite record. A cell holds the mean
+    A value that is a metric key ("dev/nll") means its last record. A cell holds the mean
     over its runs, the standard deviation when there are several, and their number; diverged and
     failed runs are counted in it, never dropped. Rows and columns that are numbers stand in their
     order, others in order of appearance. Raises UserError for what no run has.

@@ -18,9 +18,11 @@ A diverged run has no value. It counts as worse than any run that completed, so 
 still says which side did better: where pairs hold diverged runs, the t test gives way to the exact
 sign test (two diverged runs are a tie and leave it), no mean or interval is given, and `equal` can
 only be contradicted. A mean over several arms does not exist then: "not comparable". Both exact
-tests know no p below 2^-seeds: among many claims few seeds cannot decide, and that is then said.
+tests know no p below 2^-seeds: among many claims few seeds that agree decide nothing, which is
+then said.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,28 +61,28 @@ def judge(
     have ended.
     """
     samples = [sample(registration, each, measure(each.metric)) for each in registration.hypotheses]
-    if stands := _not_yet(registration, ended):
-        return [
-            Verdict(each.claim, stands, found.numbers(intervals=False))
-            for each, found in zip(registration.hypotheses, samples, strict=True)
-        ]
-    tests = [test(h, found) for h, found in zip(registration.hypotheses, samples, strict=True)]
+    stands = _not_yet(registration, ended)
+    lacking = [stands or _lacking(registration, found) for found in samples]
+    tests = [
+        (1.0, 1.0) if lacks else test(hypothesis, found)
+        for hypothesis, found, lacks in zip(registration.hypotheses, samples, lacking, strict=True)
+    ]
     adjusted = s.holm([p for pair in tests for p in pair])
     verdicts = []
     for i, (hypothesis, found) in enumerate(zip(registration.hypotheses, samples, strict=True)):
+        if lacking[i]:
+            verdicts.append(Verdict(hypothesis.claim, lacking[i], found.numbers(intervals=False)))
+            continue
         p_for, p_against = adjusted[2 * i], adjusted[2 * i + 1]
         name = decide(p_for, p_against)
         if name != CONTRADICTED and found.blocked:
             name = NOT_COMPARABLE
         p = {REPRODUCED: p_for, CONTRADICTED: p_against}.get(name, min(p_for, p_against))
         evidence = found.numbers(intervals=True)
-        if found.seeds < len(registration.seeds):
-            lacking = f"{found.seeds} of {len(registration.seeds)} seeds have {hypothesis.metric}"
-            name, evidence = UNFINISHED, "; ".join(filter(None, (evidence, lacking)))
-        elif not found.blocked:
+        if not found.blocked:
             evidence += f", p={p:.2g}{_side(hypothesis, speaks_for=p == p_for)}"
-            if name == UNDECIDED and _exact(found) and least(registration) > s.LEVEL:
-                evidence += f"; {found.seeds} seeds cannot decide {len(tests)} claims so"
+            if name == UNDECIDED and (agreed := _agreed(found, min(tests[i]))):
+                evidence += f"; {agreed} seeds that agree are too few among {len(tests)} claims"
         against = _disagreement(registration, hypothesis, name, found, measure, other_metrics)
         verdicts.append(Verdict(hypothesis.claim, name, evidence, p, against))
     return verdicts
@@ -98,17 +100,24 @@ def _side(hypothesis: Hypothesis, *, speaks_for: bool) -> str:
     return f" ({'above' if speaks_for != low else 'below'} {bound:g})"
 
 
-def _exact(found: Sample) -> bool:
-    """Returns whether runs are counted, by an exact test, and not measured."""
-    return not found.pairs or any(differences(pairs) is None for pairs in found.pairs)
+def _lacking(registration: Registration, found: Sample) -> str:
+    """Returns "not finished" where completed runs lack the metric, else ""."""
+    return UNFINISHED if found.seeds < len(registration.seeds) else ""
 
 
-def least(registration: Registration, seeds: int | None = None) -> float:
-    """Returns the least p, after Holm's correction, that an exact test of signs can have.
+def _agreed(found: Sample, p: float) -> int:
+    """Returns the number of seeds of an exact test in which all agree, else 0; `p` is its own."""
+    counted = not found.pairs or (len(found.pairs) == 1 and differences(found.pairs[0]) is None)
+    told = len(_gaps(found.pairs[0], 0.0)) if found.pairs else found.told
+    return told if counted and told and math.isclose(p, 0.5**told) else 0
+
+
+def least(registration: Registration, seeds: int) -> float:
+    """Returns a bound of p, after Holm's correction, of one exact test of signs in which all agree.
 
     When all other claims are decided, its own and every other's opposite are still to be tested.
     """
-    return 0.5 ** (seeds or len(registration.seeds)) * (len(registration.hypotheses) + 1)
+    return 0.5**seeds * (len(registration.hypotheses) + 1)
 
 
 def decide(p_for: float, p_against: float) -> str:

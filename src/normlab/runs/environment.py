@@ -20,7 +20,7 @@ def code_version() -> str | None:
     here = Path(__file__).parent
     try:
         git = partial(
-            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=60
+            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=20
         )
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
