@@ -100,6 +100,34 @@ def signal(args: argparse.Namespace) -> None:
     print(page)
 
 
+def annotations(args: argparse.Namespace) -> None:
+    """What RNNSearch's annotations say of their tokens, before and after training; for Figure 4."""
+    from normlab.analysis import signal as analysis
+    from normlab.models.rnnsearch import RNNSearch
+    from normlab.reports import text
+    from normlab.reports.records import read_record
+    from normlab.runs.loaded import load_run
+    from normlab.runs.untrained import model_of_record
+
+    runs = []
+    for run_dir in args.run_dir:
+        record = read_record(run_dir)
+        vocab = record.value("data.vocab_size")
+        model = model_of_record(record.config, vocab)
+        if not isinstance(model, RNNSearch):
+            raise UserError(f"{run_dir} is no run of RNNSearch: see model=rnnsearch_small.")
+        untrained, trained = analysis.annotation_shares(model, vocab), None
+        if (run_dir / "checkpoints").exists():
+            ended = load_run(run_dir, "last", "cpu").model
+            trained = analysis.annotation_shares(ended, vocab)  # type: ignore[arg-type]
+        shifted, norm = text.value(record.setting("init.apply_to")), record.setting("norm")
+        nll = record.measure("dev/nll")
+        runs.append(analysis.Annotated(shifted, norm, untrained, trained, nll or float("nan")))
+    page = analysis.ANNOTATIONS + analysis.annotation_table(runs) + "\n"
+    write_text(args.results / "figure4" / "annotations.md", page)
+    print(page)
+
+
 def draw_signal(records: list[dict[str, Any]], path: Path) -> None:
     """Draws the token's share against the mean, by placement; nothing without matplotlib."""
     from normlab.reports.figures import COLOURS, Panel, draw_curves, write_figure
@@ -245,6 +273,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "invariance": invariance,
     "gradients": gradients,
     "signal": signal,
+    "annotations": annotations,
     "numerics": numerics,
     "geometry": geometry,
     "conversion": conversion,
@@ -261,6 +290,10 @@ def main() -> None:
             parts.add_argument("run_dir", nargs="+", help="run directories of train.py")
             parts.add_argument("--checkpoint", nargs="+", default=["best"], help="best, last, ...")
             parts.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+        if command is annotations:
+            parts.add_argument(
+                "run_dir", nargs="+", type=Path, help="runs of RNNSearch, or records"
+            )
         if command is conversion:
             parts.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
             parts.add_argument("--checkpoint", default="best", help="best (default), last, ...")

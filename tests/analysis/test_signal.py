@@ -47,6 +47,31 @@ def test_post_norm_layernorm_loses_what_enters_before_the_first_norm():
     assert recentred[1] == pytest.approx(recentred[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_a_shift_takes_the_tokens_from_rnnsearchs_annotations_and_more_with_rmsnorm(norm):
+    sizes = ["model=rnnsearch_small", "init=nematus", "model.d_embedding=16", "model.d_hidden=24"]
+    common = ["init.mean=0.2", f"norm={norm}", *sizes]
+
+    def share(apply_to):
+        model = fresh_model([*common, f"init.apply_to={apply_to}"], 100)
+        return signal.annotation_shares(model, 100).token
+
+    assert share("[]") > 0.9
+    assert 0.005 < share("[all]") < 0.1 if norm == "layernorm" else share("[all]") < 0.001
+
+
+def test_annotations_have_a_row_for_each_arm_and_medians_over_its_runs():
+    half, most = signal.Shares(0.5, 0.25, 0.1), signal.Shares(0.7, 0.35, 0.1)
+    runs = [
+        signal.Annotated("all", "rmsnorm", half, None, 3.0),
+        signal.Annotated("nothing", "rmsnorm", half, most, 2.0),
+        signal.Annotated("nothing", "rmsnorm", most, None, 3.0),
+    ]
+    _, _, *rows = signal.annotation_table(runs).split("\n")
+    assert rows[0] == "| nothing | rmsnorm | 0.6 | 0.3 | 2 | 0.7 | 0.35 | 1 | 2.50 |"
+    assert rows[1] == "| all | rmsnorm | 0.5 | 0.25 | 1 | - | - | 0 | 3.00 |"
+
+
 def test_the_table_has_a_row_for_each_norm_and_placement():
     names = {"norm": "a", "placement": "pre"}
     records = [

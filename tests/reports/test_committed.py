@@ -25,6 +25,7 @@ ANALYSES = {
     "numerics",
     "faults.md",
     "followups/conversion.md",
+    "figure4/annotations.md",
     "benchmarks/README.md",  # by hand
 }
 SCALES = [(e, s) for e in EXPERIMENTS for s in e.registrations if s != "smoke"]

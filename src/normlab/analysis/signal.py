@@ -8,12 +8,14 @@ length of the rest relative to all of h.
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from normlab.models.rnnsearch import RNNSearch
 from normlab.models.seq2seq import Seq2Seq
 
 SENTENCES, POSITIONS = 64, 12
@@ -33,10 +35,22 @@ def shares(model: Seq2Seq, vocab: int, seed: int = 0) -> Shares:
 
     The model runs in training mode, so that BatchNorm reads its batch: build it without dropout.
     """
+    memory = model.train().encode(*random_sentences(vocab, seed))
+    return of_features(memory.features.double())
+
+
+@torch.no_grad()
+def annotation_shares(model: RNNSearch, vocab: int, seed: int = 0) -> Shares:
+    """Returns the shares of RNNSearch's annotations, in fp64."""
+    memory = model.double().eval().encode(*random_sentences(vocab, seed))
+    return of_features(memory.annotations)
+
+
+def random_sentences(vocab: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Returns ids (SENTENCES, POSITIONS) of sentences of equal length, and their lengths."""
     random = torch.Generator().manual_seed(seed)
     src = torch.randint(4, vocab, (SENTENCES, POSITIONS), generator=random)
-    memory = model.train().encode(src, torch.full((SENTENCES,), POSITIONS))
-    return of_features(memory.features.double())
+    return src, torch.full((SENTENCES,), POSITIONS)
 
 
 def recentre_embeddings(model: Any) -> None:
@@ -128,7 +142,48 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     return torch.corrcoef(torch.stack((ranks(x), ranks(y))))[0, 1].item()
 
 
-# Of the page that scripts/analyze.py writes.
+class Annotated(NamedTuple):
+    """What the annotations of one run say, before and after it."""
+
+    shifted: str  # init.apply_to
+    norm: str
+    untrained: Shares
+    trained: Shares | None  # None without its checkpoints
+    nll: float  # dev NLL at the end
+
+
+def annotation_table(runs: Sequence[Annotated]) -> str:
+    """Returns a Markdown row for each shift and norm: medians over runs, dev NLLs as means."""
+    lines = [
+        "| init.apply_to | norm | token, untrained | apart, untrained | runs | token, trained "
+        "| apart, trained | runs | dev NLL |",
+        "|---" * 9 + "|",
+    ]
+    arms = {(run.shifted, run.norm) for run in runs}
+    for shifted, norm in sorted(arms, key=lambda arm: (arm[0] != "nothing", arm)):
+        of = [run for run in runs if (run.shifted, run.norm) == (shifted, norm)]
+        cells = [shifted, norm]
+        for found in ([r.untrained for r in of], [r.trained for r in of if r.trained]):
+            for share in ("token", "apart"):
+                middle = [getattr(each, share) for each in found]
+                cells.append(f"{statistics.median(middle):.2g}" if middle else "-")
+            cells.append(f"{len(found)}")
+        cells.append(f"{statistics.mean(run.nll for run in of):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# Of the pages that scripts/analyze.py writes.
+ANNOTATIONS = """\
+# What RNNSearch's annotations say of their tokens
+
+Written by `python scripts/analyze.py annotations RUN_DIR ...` from the runs of [Figure
+4](unconfounded/table.md): as each began, and at its last step where its checkpoints were still
+there. 64 random sentences of 12 subwords, in fp64. `token`: the root mean square of what differs
+between sentences at one position, over that of all annotations; `apart`: of that, what lies outside
+the uniform vector (1, ..., 1). Medians over runs; dev NLL: the mean.
+
+"""
 HEAD = """\
 # What is left of a token at initialisation
 
