@@ -111,6 +111,17 @@ def test_most_frequent_baseline():
     assert most_frequent_error([QUESTION, other, other, other]) == 75
 
 
+def test_counting_shared_words_answers_nearly_every_cloze_question():
+    """The 0.1 % of experiments/table6: one test question in a thousand."""
+    questions = cloze(seed=1, train=8000, dev=500, test=1000, sentences=3, dropped=0.2)
+    wrong = 0
+    for question in questions.test:
+        nearest = nearest_sentences(question.document, question.query, 1)
+        entities = [w for w in nearest if ENTITY.fullmatch(w) and w not in question.query]
+        wrong += not entities or entities[0] != question.answer
+    assert wrong == 1
+
+
 def test_dev_markers_do_not_depend_on_the_runs_seed():
     questions = cloze(seed=1, train=20, dev=6, test=6, sentences=2, dropped=0.0)
     settings = {"batch_size": 4, "vocab_size": 500, "max_length": 99}

@@ -103,7 +103,7 @@ def cloze(
     query is one of the sentences, with its first name as the gap and every other word left out with
     probability `dropped`. Entities come about equally often, so that guessing the most frequent one
     is little better than chance. What is to be learned is to find the sentence that the query is
-    made of, which shares most words with it: a rule that counts them answers every question.
+    made of, which shares most words with it: a rule that counts them answers nearly all.
     Documents share no sentence.
     """
     if sentences < 2:
