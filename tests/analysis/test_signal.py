@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from processes import ROOT, script
 
 from normlab.analysis import signal
 from normlab.runs.untrained import fresh_model
@@ -58,6 +59,15 @@ def test_a_shift_takes_the_tokens_from_rnnsearchs_annotations_and_more_with_rmsn
 
     assert share("[]") > 0.9
     assert 0.005 < share("[all]") < 0.1 if norm == "layernorm" else share("[all]") < 0.001
+
+
+def test_the_command_reads_a_record_without_checkpoints(tmp_path):
+    record = next(ROOT.glob("results/figure4/unconfounded/runs/*rmsnorm*"))
+    done = script("scripts/analyze.py", "--results", tmp_path, "annotations", record)
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.split("\n") if "| rmsnorm |" in line]
+    assert row.count("| - |") == 1 and "| 1 | - | - | 0 |" in row
+    assert (tmp_path / "figure4/annotations.md").read_text() in done.stdout
 
 
 def test_annotations_have_a_row_for_each_arm_and_medians_over_its_runs():

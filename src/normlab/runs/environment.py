@@ -25,17 +25,8 @@ def code_version() -> str | None:
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
         # Without locks: a commit made meanwhile would fail.
-        status = [
-            "git",
-            "--no-optional-locks",
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--",
-            ":/",
-            outputs,
-        ]
-        changed = git(status).stdout.strip()
+        status = ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
+        changed = git([*status, "--", ":/", outputs]).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
