@@ -107,9 +107,13 @@ def _lacking(registration: Registration, found: Sample) -> str:
 
 def _agreed(found: Sample, p: float) -> int:
     """Returns the number of seeds of an exact test in which all agree, else 0; `p` is its own."""
-    counted = not found.pairs or (len(found.pairs) == 1 and differences(found.pairs[0]) is None)
-    told = len(_gaps(found.pairs[0], 0.0)) if found.pairs else found.told
-    return told if counted and told and math.isclose(p, 0.5**told) else 0
+    told = found.told
+    if found.pairs:
+        pairs, *more = found.pairs
+        if more or differences(pairs) is not None:  # measured, or several differences
+            return 0
+        told = sum(pair != (None, None) for pair in pairs)
+    return told if told and math.isclose(p, 0.5**told) else 0
 
 
 def least(registration: Registration, seeds: int) -> float:
