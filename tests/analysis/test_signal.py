@@ -107,8 +107,3 @@ def test_the_prediction_puts_starts_beside_what_became_of_them():
         "",
         "Rank correlation of share and -NLL, those whose runs ended: -1.00, n=2.",
     ]
-
-
-def test_ties_share_their_rank():
-    assert signal.rank_correlation([1, 2, 2, 3], [1, 2, 2, 3]) == pytest.approx(1)
-    assert signal.rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)

@@ -187,7 +187,7 @@ def test_the_index_links_each_verdict_to_evidence_registration_and_protocol(root
     assert "| something that nobody has run | **not run yet** |" in text
     assert (
         text.split("\n")[2] == "In short."
-        and "On the paper's tables and figures 2 claims: 1 reproduced, 1 not run yet." in text
+        and "tables and figures, quality and theory, 2 claims: 1 reproduced, 1 not run yet" in text
     )
 
 

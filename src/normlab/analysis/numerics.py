@@ -113,8 +113,8 @@ output at any offset, but of the little in it that differs from entry to entry i
 second number is the same for both. So LayerNorm's loss is no reason to prefer RMSNorm; the digits
 went when the inputs were rounded. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two
 digits for every factor of ten and is wrong from about 10^4 on, where two passes still have three
-digits; in bf16 and fp16 it is wrong first, since statistics are fp32 there too. torch's fp16
-LayerNorm is wrong at 10^4 where ours is not.
+digits; of bf16 and fp16 inputs it has lost one digit and two at 10^3 where two passes have lost
+none, for statistics are fp32 there too. torch's fp16 LayerNorm is wrong at 10^4 where ours is not.
 
 """
 REAL = """

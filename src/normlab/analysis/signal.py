@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from normlab.models.rnnsearch import RNNSearch
@@ -127,19 +128,9 @@ def prediction(records: Sequence[Mapping[str, Any]], runs: Sequence[Trained]) ->
         ("all starts", rows),
         ("those whose runs ended", [row for row in rows if math.isfinite(row[1])]),
     ):
-        rho = rank_correlation([row[0] for row in kept], [-row[1] for row in kept])
+        rho = spearmanr([row[0] for row in kept], [-row[1] for row in kept]).statistic
         lines += ["", f"Rank correlation of share and -NLL, {title}: {rho:.2f}, n={len(kept)}."]
     return "\n".join(lines)
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Returns Spearman's rho; ties have their mean rank."""
-
-    def ranks(values: Sequence[float]) -> Tensor:
-        below = [sum(v < w for v in values) + sum(v == w for v in values) / 2 for w in values]
-        return torch.tensor(below, dtype=torch.float64)
-
-    return torch.corrcoef(torch.stack((ranks(x), ranks(y))))[0, 1].item()
 
 
 class Annotated(NamedTuple):

@@ -65,8 +65,9 @@ def _of_runs(key: str, experiment: Experiment, reports: Sequence[Evidence], resu
         return Claim(item, words, verdict, found["evidence"], page)
     chosen = furthest(key, reports)
     if chosen is None:
-        seen = experiment.observed.get(key, "")
-        return Claim(item, words, OBSERVED if seen else NOT_RUN, page=seen)
+        if seen := experiment.observed.get(key):
+            return Claim(item, words, OBSERVED, seen.evidence, seen.page)
+        return Claim(item, words, NOT_RUN)
     report, judged = chosen
     return Claim(
         item,

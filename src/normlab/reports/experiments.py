@@ -36,6 +36,14 @@ class SpeedClaim:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What was seen of a claim for which no rule was registered."""
+
+    page: str  # in results/
+    evidence: str
+
+
+@dataclass(frozen=True)
 class Effects:
     """A full factorial: what each factor, and each combination of them, does to a metric."""
 
@@ -80,7 +88,7 @@ class Experiment:
     effects: Effects | None = None
     figures: dict[str, Figure] = field(default_factory=dict)  # by scale, "any" for the others
     claims: dict[str, str] = field(default_factory=dict)  # key -> sentence
-    observed: dict[str, str] = field(default_factory=dict)  # unregistered claim -> page in results/
+    observed: dict[str, Observed] = field(default_factory=dict)  # by unregistered claim
     speed: list[SpeedClaim] = field(default_factory=list)
     findings: dict[str, str] = field(default_factory=dict)  # scale -> what registered runs say
     earlier: dict[str, str] = field(default_factory=dict)  # scale -> what was seen before those
@@ -126,6 +134,7 @@ def read_experiment(name: str, root: Path) -> Experiment:
         registrations = {each.scale: each for each in shared}
     try:
         figures = {key: Figure(**each) for key, each in data.pop("figures", {}).items()}
+        observed = {key: Observed(**each) for key, each in data.pop("observed", {}).items()}
         effects = Effects(**data.pop("effects")) if "effects" in data else None
         return Experiment(
             name,
@@ -135,6 +144,7 @@ def read_experiment(name: str, root: Path) -> Experiment:
             paper=_paper_rows(path.with_name("paper.csv"), where),
             figures=figures,
             effects=effects,
+            observed=observed,
             registrations=registrations,
             **data,
         )

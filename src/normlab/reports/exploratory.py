@@ -9,9 +9,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from normlab.files import flatten
 from normlab.registration import Arm, frozen
 from normlab.reports.records import RunRecord
-from normlab.reports.selection import flat
 
 ABOUT = ("run", "seed", "status", "steps", "norm_impl", "device", "torch", "commit", "diverged_at")
 
@@ -76,6 +76,6 @@ def arms_of(runs: list[RunRecord]) -> dict[Arm, list[RunRecord]]:
     """Returns earlier runs by their settings, the norm last."""
     arms: dict[Arm, list[RunRecord]] = {}
     for run in runs:
-        settings = [(key, frozen(found)) for key, found in flat(run.config).items()]
+        settings = [(key, frozen(found)) for key, found in flatten(run.config).items()]
         arms.setdefault((*settings, ("norm", run.summary["norm"])), []).append(run)
     return arms

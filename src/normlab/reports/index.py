@@ -19,6 +19,7 @@ from normlab.reports.verdicts import (
     Verdict,
 )
 
+BENCHMARK = "benchmark"  # what a claim about time rests on, in place of a registration
 PAPER = ("Table", "Figure", "Appendix")  # how the items of the paper itself begin
 Row = tuple[str, str, str, str, str]  # verdict, evidence, protocol and registration, power, commit
 
@@ -42,17 +43,16 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
         rows += [
             (experiment.item, claim.text, _speed(claim, results)) for claim in experiment.speed
         ]
-    of_paper: list[str] = []
-    beyond: list[str] = []
-    for item, _, (verdict, *_) in rows:
-        (of_paper if item.startswith(PAPER) else beyond).append(verdict)
+    tallies: dict[tuple[bool, bool], list[str]] = {}
+    for item, _, (verdict, _, registered, *_) in rows:
+        kind = not item.startswith(PAPER), registered == BENCHMARK
+        tallies.setdefault(kind, []).append(verdict)
     lines = [
         "# What the paper claims, and what we found",
         "",
         (root / "summary.md").read_text(encoding="utf-8").strip(),
         "",
-        f"On the paper's tables and figures {_tally(of_paper)}.",
-        *([f"Beyond them {_tally(beyond)}."] if beyond else []),
+        *(_tally(*kind, verdicts) for kind, verdicts in sorted(tallies.items())),
         "",
         RULES,
         "",
@@ -80,11 +80,11 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
     return path
 
 
-def _tally(verdicts: Sequence[str]) -> str:
-    counts = Counter(verdicts).most_common()
-    return f"{len(verdicts)} claims: " + ", ".join(
-        f"{count} {verdict}" for verdict, count in counts
-    )
+def _tally(beyond: bool, time: bool, verdicts: Sequence[str]) -> str:
+    whose = "Beyond them" if beyond else "On the paper's tables and figures"
+    what = "time" if time else "quality and theory"
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts).most_common())
+    return f"- {whose}, {what}, {len(verdicts)} claims: {counts}"
 
 
 def settling(experiment: Experiment, results: Path) -> list[Evidence]:
@@ -97,16 +97,25 @@ def settling(experiment: Experiment, results: Path) -> list[Evidence]:
 
 
 RULES = """\
-*Reproduced* and *contradicted*, where runs decide: registered before them, at least six seeds,
-paired; at most 5 % of tables hold a false one (Holm). Claims about time rest on benchmarks of
-small models in at least five processes, by [a rule](../src/normlab/reports/speed.py) of 95 %
-intervals that are not corrected for the number of claims; two rules [changed](#rules-that-changed)
-after results had been seen. Claims of Table 1 and of conversion rest on an analysis. *Undecided*:
-the runs or the benchmark do not tell. *Not comparable*: nothing was learnt that could differ. *Too
-few seeds*, *too few processes*, *not finished*, *pilot pending*: no verdict yet. *Observed only*:
-no rule was registered before the runs. [The rules](../src/normlab/reports/verdicts.py) are code.
-Scale `paper` is the paper's setting, all others are small ones, whose verdicts hold for that
-setting only. *A/A*: one norm timed against itself, which shows the noise."""
+*Reproduced*: our test supports the sentence; *contradicted*: it supports the opposite. Both hold
+for the small models that were run only: none was run at scale `paper`, the paper's setting. Of the
+claims about time those with the paper's number in brackets are the paper's, those on torch's
+operators and on our kernels are ours.
+
+Where runs decide, a claim was registered before them: metric, rule, margin, at least six seeds,
+which are paired. Claims are tested together for each table, so that at most 5 % of tables hold a
+false verdict (Holm's correction). A claim of no change ("equal") means: by less than the margin,
+which may be a real but small difference. *Power* is how often the rule would decide if the true
+difference were the one named. Claims about time rest on benchmarks of small models in at least five
+processes, by [a rule](../src/normlab/reports/speed.py) of 95 % intervals that are not corrected
+for the number of claims; two rules [changed](#rules-that-changed) after results had been seen.
+Claims of Table 1 and of conversion rest on an analysis.
+
+*Undecided*: the runs or the benchmark do not tell. *Not comparable*: nothing was learnt that could
+differ. *Pilot pending*: the first runs, which fix steps and learning rate and are not counted, are
+still to be made. *Too few seeds*, *too few processes*, *not finished*: no verdict yet. *Observed
+only*: no rule was registered before the runs. [The rules](../src/normlab/reports/verdicts.py) are
+code. *A/A*: one norm timed against itself, which shows the noise."""
 
 CHANGED = """\
 ## Rules that changed
@@ -144,9 +153,9 @@ def _claim(key: str, experiment: Experiment, reports: Sequence[Evidence]) -> Row
     """Returns the row of a claim."""
     found = furthest(key, reports)
     if found is None:
-        page = experiment.observed.get(key)
-        verdict, seen = (OBSERVED, f"[seen here]({page})") if page else (NOT_RUN, "")
-        return verdict, seen, "not registered", "-", "-"
+        seen = experiment.observed.get(key)
+        link = f"{seen.evidence} [page]({seen.page})" if seen else ""
+        return OBSERVED if seen else NOT_RUN, link, "not registered", "-", "-"
     report, judged = found
     return (
         judged.verdict,
@@ -220,4 +229,4 @@ def _speed(claim: SpeedClaim, results: Path) -> Row:
     page = f"[benchmark](benchmarks/{claim.benchmark}.md)" if verdict.verdict != NOT_RUN else ""
     if (results / "benchmarks" / f"{claim.benchmark}{REPEAT}.json").exists():
         page += f", [repeat](benchmarks/{claim.benchmark}{REPEAT}.md)"
-    return verdict.verdict, f"{verdict.evidence} {page}".strip(), "benchmark", "-", "-"
+    return verdict.verdict, f"{verdict.evidence} {page}".strip(), BENCHMARK, "-", "-"

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from normlab.reports import text
 from normlab.reports.effects import NOTE, effect_table, is_factorial
 from normlab.reports.evidence import Evidence
@@ -151,6 +153,10 @@ def _command(found: Evidence) -> list[str]:
     runs = found.selection.runs
     if not runs:
         return [f"    {command}"]
+    overrides = runs[0].path / ".hydra" / "overrides.yaml"
+    given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
+    for source in [override for override in given if override.startswith("data=")]:
+        command += f" {source} data.dir=DIR"
     commits = sorted({text.commit(run.summary.get("commit")) for run in runs})
     return [
         f"    {command}",

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from normlab.errors import UserError
+from normlab.files import flatten
 from normlab.registration import Hypothesis, Registration
 from normlab.reports import statistics as s
 from normlab.reports.exploratory import read_earlier
 from normlab.reports.records import RunRecord, read_records
 from normlab.reports.samples import Pairs, Sample
-from normlab.reports.selection import APART, flat
+from normlab.reports.selection import APART
 from normlab.reports.verdicts import REPRODUCED, decide, test
 
 REPEATS = 2000
@@ -94,7 +95,7 @@ def paired_residuals(
 
 def _arm(run: RunRecord) -> tuple[tuple[str, str], ...]:
     """Returns the settings of a run but its seed; a norm with all its options is one of them."""
-    config = {k: str(v) for k, v in flat(run.config).items() if k.partition(".")[0] not in APART}
+    config = {k: str(v) for k, v in flatten(run.config).items() if k.partition(".")[0] not in APART}
     norm = run.summary["norm"], str(run.config.get("norm") or {})
     return tuple(sorted((config | {"norm": " ".join(norm)}).items()))
 

@@ -105,16 +105,18 @@ def sample(registration: Registration, hypothesis: Hypothesis, values: Values) -
         }
         sides = {f"{hypothesis.by}={text.value(k)}": _mean(v, values) for k, v in by.items()}
         label = f"{words}, widest difference between two {hypothesis.by}"
-        return _compared(hypothesis, label, sides, list(itertools.combinations(sides.values(), 2)))
+        pairs = list(itertools.combinations(sides.values(), 2))
+        return _compared(hypothesis, label, sides, pairs, any(len(v) > 1 for v in by.values()))
     a, b = (_mean(registration.select(each), values) for each in (hypothesis.a, hypothesis.b))
     label = f"{_words(hypothesis.a)} − {_words(hypothesis.b)}: {words}"
+    minus = []
     if hypothesis.minus_a:
         minus = [registration.select(each) for each in (hypothesis.minus_a, hypothesis.minus_b)]
         a = _sum(a, _mean(minus[1], values))
         b = _sum(b, _mean(minus[0], values))
         label += f", less the same of {_words(hypothesis.minus_a)}"
     sides = {_words(hypothesis.a): a, _words(hypothesis.b): b}
-    several = len(arms) > 1 or bool(hypothesis.minus_a)
+    several = len(arms) > 1 or len(registration.select(hypothesis.b)) > 1 or bool(minus)
     return _compared(hypothesis, label, sides, [(a, b)], several)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from normlab.files import flatten
 from normlab.registration import Arm, Registration, frozen
 from normlab.reports.records import RunRecord
 from normlab.reports.text import commit, value
@@ -117,7 +118,7 @@ def _setting(registration: Registration, run: RunRecord) -> str:
     free = {*registration.grid, *registration.tied, *LOCAL}
     config = {
         key: found
-        for key, found in flat(run.config).items()
+        for key, found in flatten(run.config).items()
         if key not in free and key.partition(".")[0] not in APART
     }
     summary = run.summary
@@ -128,7 +129,7 @@ def _setting(registration: Registration, run: RunRecord) -> str:
         "commits of the segments": sorted({str(s.get("commit")) for s in _segments(run)}),
         "data": {"name": summary.get("data"), "contents": summary.get("contents")},
     }
-    return json.dumps(flat(shared) | config, sort_keys=True)
+    return json.dumps(flatten(shared) | config, sort_keys=True)
 
 
 def _one_implementation(
@@ -164,7 +165,7 @@ def _norms_alike(arms: dict[Arm, list[RunRecord]], apart: list[tuple[RunRecord, 
 
 
 def _norm(run: RunRecord) -> str:
-    options = flat({"norm": run.config.get("norm") or {}})
+    options = flatten({"norm": run.config.get("norm") or {}})
     used = sorted({str(s.get("norm_impl")) for s in _segments(run)})
     implementation = {"norm_impl": run.summary.get("norm_impl"), "of the segments": used}
     return json.dumps(options | implementation, sort_keys=True)
@@ -174,14 +175,3 @@ def _difference(this: dict[str, Any], usual: dict[str, Any]) -> str:
     keys = [key for key in sorted(this.keys() | usual.keys()) if this.get(key) != usual.get(key)]
     shown = [f"{key} is {this.get(key)}, elsewhere {usual.get(key)}" for key in keys[:2]]
     return ", ".join(shown) + (f" and {len(keys) - 2} more" if keys[2:] else "")
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns `tree` with "a.b" keys in place of dicts in dicts."""
-    found: dict[str, Any] = {}
-    for key, entry in tree.items():
-        if isinstance(entry, dict):
-            found |= flat(entry, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = entry
-    return found
