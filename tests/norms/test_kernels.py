@@ -179,8 +179,12 @@ def test_non_finite_inputs_come_out_as_such(bad, ops):
 def test_a_square_beyond_the_range_counts_only_among_the_first_k(ops):
     x = torch.ones(2, 128)
     x[0, 9] = 1e20  # its square is infinite in fp32
+    x.requires_grad_()
     y = ops.norm(x, None, None, EPS, 8, False)[0]
     torch.testing.assert_close(y, x / math.sqrt(1 + EPS))
+    (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert dx.isfinite().all()
+    torch.testing.assert_close(dx[:, 8:], torch.full((2, 120), 1 / math.sqrt(1 + EPS)))
 
 
 @cpp

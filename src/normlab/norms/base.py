@@ -60,7 +60,7 @@ class Norm(Implemented):
         """Returns `x` normalised.
 
         `mask` is True where a position of `x` is real: it has the shape of `x` without its last
-        axis. Without one every position is. Only a norm that `needs_mask` is given it.
+        axis. Without one every position is. Only a norm that `needs_mask` looks at it.
         """
         raise NotImplementedError
 
@@ -76,7 +76,7 @@ class Norm(Implemented):
         return "composed"
 
     def in_gru_kernel(self) -> bool:
-        """Whether the kernel of a GRU's step (gru.py), which is for the CPU, computes this norm."""
+        """Whether the CPU kernel of a GRU's step (kernels/gru.cpp) computes this norm."""
         return False
 
     @staticmethod

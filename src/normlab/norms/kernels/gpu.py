@@ -266,7 +266,7 @@ def _setup_add_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 def _add_norm_gradients(
     ctx: Any, dy: Tensor | None, dsum: Tensor | None, _: None
 ) -> tuple[Tensor | None, ...]:
-    # The sum feeds the norm and, in a pre-norm network, the residual branch.
+    # The sum feeds the norm, and whatever else reads it.
     dx, dgain, dbias = gradients.of_norm(ctx, dy, norm_backward)
     if dx is None:
         dx = dsum

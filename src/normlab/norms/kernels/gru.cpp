@@ -95,7 +95,8 @@ struct Part {
 #pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
       const A v = A(s[j]) - mean;
-      store(ds[j], r * gain[j] * d[j] - shift - v * slope * mask[j]);
+      const A through = mask[j] != A(0) ? v * slope : A(0);  // infinity times 0 is NaN
+      store(ds[j], r * gain[j] * d[j] - shift - through);
       dgain[j] += d[j] * v * r;
     }
     if (bias != nullptr) {

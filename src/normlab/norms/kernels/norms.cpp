@@ -173,7 +173,8 @@ void backward_rows(const Backward& b, const std::vector<A>& first_k, int64_t chu
 #pragma omp simd
       for (int64_t j = 0; j < whole; ++j) {
         const A v = A(a[j]) - mean, dx = r * gain[j] * A(d[j]) - shift;
-        store(out[j], dx - v * slope * mask[j]);
+        const A through = mask[j] != A(0) ? v * slope : A(0);  // as above
+        store(out[j], dx - through);
       }
     }
     writer.done(row);
@@ -324,7 +325,7 @@ struct AddNorm : torch::autograd::Function<AddNorm> {
   }
   static Variables backward(Context* ctx, Variables grads) {
     const auto d = gradients(ctx, grads[0]);
-    // The sum feeds the norm and, in a pre-norm network, the residual branch.
+    // The sum feeds the norm, and whatever else reads it.
     const Tensor dx = !d[0].defined()      ? grads[1]
                       : grads[1].defined() ? at::add(d[0], grads[1])
                                            : d[0];
