@@ -3,7 +3,7 @@
 Runs whose record lies in results/ or that have finished here are not repeated, interrupted ones
 resume, and what finishes is recorded. Further arguments are overrides of train.py:
 `scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the root of the
-repository.
+repository. To repeat runs that are recorded, name another folder: --results mine.
 """
 
 import argparse
@@ -21,7 +21,10 @@ from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
 from normlab.reports.records import ENDED, collect, records_folder, restore
+from normlab.reports.selection import Selection
+from normlab.reports.text import commit
 from normlab.reports.web import write_web_page
+from normlab.runs.environment import code_version
 
 
 def main() -> None:
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("name", help="a folder of experiments/")
     parser.add_argument("--scale", default=SMOKE, help="smoke (default), multi30k, paper, ...")
     parser.add_argument("--launcher", default="basic", choices=("basic", "joblib", "slurm"))
+    parser.add_argument("--yes", action="store_true", help="start also what costs GPU hours")
     parser.add_argument("--experiments", type=Path, default=experiments())
     parser.add_argument("--results", type=Path, default=Path("results"))
     args, overrides = parser.parse_known_args()
@@ -44,16 +48,19 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the sweep, records it and writes its report; returns the exit code of the sweep."""
     experiment = read_experiment(args.name, args.experiments)
     if args.scale not in experiment.sweeps():
-        known = ", ".join(experiment.sweeps()) or "none: it cannot run yet"
+        known = ", ".join(experiment.sweeps()) or "none: no training runs belong to it"
         raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
-    if cost := experiment.registrations[args.scale].cost():
-        print(f"estimated cost: {cost}")
+    if (cost := experiment.registrations[args.scale].cost()) and not args.yes:
+        raise UserError(f"estimated cost: {cost}. Add --yes to start.")
     sweep = f"{experiment.evidence}/{args.scale}"
     overrides = [f"+{experiment.evidence}={args.scale}", *overrides]
-    code = run_sweep(overrides, args.launcher, records_folder(args.results, sweep), args.results)
-    evidence = read_evidence(experiment, args.scale, args.results)
+    evidence, code = read_evidence(experiment, args.scale, args.results), 0
+    if args.scale == SMOKE or left(evidence.selection, code_version()):
+        records = records_folder(args.results, sweep)
+        code = run_sweep(overrides, args.launcher, records, args.results)
+        evidence = read_evidence(experiment, args.scale, args.results)
     if args.scale == SMOKE:
         print(pipeline(evidence))
     for verdict in evidence.verdicts:
@@ -66,6 +73,25 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     print(f"wrote {write_index(every, args.experiments, args.results)}")
     print(f"wrote {write_web_page(every, args.experiments, args.results)}")
     return code
+
+
+def left(selection: Selection, here: str | None) -> bool:
+    """Returns whether registered runs are still to be trained; `here` is the commit of this code.
+
+    Raises UserError where recorded ones are of another commit: runs of two make no table.
+    """
+    recorded, name = len(selection.runs), selection.registration.name
+    if selection.complete:
+        print(f"all {recorded} runs of {name} are recorded; --results OTHER would repeat them")
+        return False
+    for other in sorted({run.summary["commit"] for run in selection.runs} - {here}):
+        raise UserError(
+            f"{recorded} of {selection.expected} runs of {name} are recorded, made at commit "
+            f"{commit(other)}, and runs of two commits make no table. To go on, copy their records "
+            f"to a checkout of it (git worktree add ../{commit(other)} {commit(other)}) and start "
+            "this there; to begin anew, give --results OTHER."
+        )
+    return True
 
 
 def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path) -> int:
@@ -110,11 +136,9 @@ def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
 
 
 def status(job: Path) -> str:
-    """Returns the status in a run's summary, "running" while it trains, "left" before."""
+    """Returns the status in a run's summary, "left" without one."""
     summary = job / "summary.json"
-    if summary.exists():
-        return json.loads(summary.read_text())["status"]
-    return "running" if job.exists() else "left"
+    return json.loads(summary.read_text())["status"] if summary.exists() else "left"
 
 
 class TimeLeft:
@@ -139,7 +163,7 @@ def progress(jobs: list[Path], estimate: TimeLeft) -> str:
     """Returns the progress line."""
     states = [status(job) for job in jobs]
     done = sum(state in ENDED for state in states)
-    line = f"{done} of {len(jobs)} runs done, {states.count('running')} running"
+    line = f"{done} of {len(jobs)} runs done"
     if failed := states.count("failed"):
         line += f", {failed} failed"
     left = len(jobs) - done - failed

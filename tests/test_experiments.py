@@ -1,6 +1,7 @@
 """The sweeps of experiments/ are what is registered, and reproduce.py runs one from end to end."""
 
 import inspect
+import json
 import shutil
 from pathlib import Path
 
@@ -136,12 +137,33 @@ def test_reproduce_records_what_it_trains_and_a_fresh_clone_trains_what_is_missi
     assert [path.parent.name for path in trained] == [runs[0].parent.name]
 
 
+@pytest.mark.slow
+def test_what_is_recorded_is_not_trained_again_nor_gone_on_with_at_another_commit(workplace):
+    pytest.importorskip("matplotlib")
+    records = workplace / "results/table10/cifar10_none/runs"
+    shutil.copytree(ROOT / "results/table10/cifar10_none/runs", records)
+    complete = reproduce(workplace, "table10", "--scale", "cifar10_none")
+    assert complete.returncode == 0, complete.stderr
+    assert "all 6 runs of table10/cifar10_none are recorded" in complete.stdout
+    assert (records.parent / "table.md").exists() and not (workplace / "runs").exists()
+
+    one = sorted(records.iterdir())[0]
+    made_at = json.loads((one / "summary.json").read_text())["commit"][:10]
+    shutil.rmtree(one)
+    half = reproduce(workplace, "table10", "--scale", "cifar10_none")
+    assert half.returncode == 1 and not (workplace / "runs").exists()
+    assert (
+        f"5 of 6 runs of table10/cifar10_none are recorded, made at commit {made_at}" in half.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["table9"], "no experiment table9; choose one of"),
         (["table4", "--scale", "huge"], "no scale huge; it has multi30k, paper, smoke"),
-        (["table1"], "it cannot run yet"),
+        (["table1"], "no training runs belong to it"),
+        (["table4", "--scale", "paper"], "480 GPU hours"),
         (["table4", "quickly"], "quickly is no override"),
     ],
 )
