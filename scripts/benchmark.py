@@ -146,10 +146,10 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         widths,
     )
     from normlab.benchmarks.timing import environment
-    from normlab.runs.environment import code_version, device_of, prepare_cpu, set_threads
+    from normlab.runs.environment import code_version, device_of, prepare, set_threads
 
     commit = code_version() or "unknown"  # before it can change
-    prepare_cpu()
+    prepare()
     set_threads(args.threads)
     device = device_of(args.device)
     overrides = [f"model={args.model}", *overrides] if "model" in args else overrides
@@ -191,12 +191,14 @@ def measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
                 CONF, overrides, args.run_dir, args.beams, args.blocks, device
             )
         case _:
+            if device.type != "cpu":
+                raise UserError(f"{args.kind} is measured on a CPU only: give --device cpu.")
             config, task = peers.workload(CONF, overrides)
             folder = (RAW / args.kind).absolute()
             toolkit = joeynmt.JoeyNMT if args.kind == "joeynmt" else eole.Eole
             peer = toolkit(args.python.absolute(), folder, config, task.encoded)
             ours = peers.Normlab(folder / "normlab", overrides)
-            found = peers.benchmark(peer, ours, task, args.rounds, args.steps, args.device)
+            found = peers.benchmark(peer, ours, task, args.rounds, args.steps)
     return {
         **found,
         "name": found["name"] + ("" if device.type == "cpu" else "_gpu"),

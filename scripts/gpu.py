@@ -55,7 +55,11 @@ def run_slice(args: argparse.Namespace, overrides: list[str]) -> bool:
     for run_dir, _ in jobs:
         summary = RunDirectory(run_dir).stored_summary()
         if summary is not None and summary["status"] in ENDED:
-            collect(run_dir, Path("results"))
+            try:
+                collect(run_dir, Path("results"))
+            except UserError as error:  # the other runs' checkpoints must still be packed
+                finished = False
+                print(error, file=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
     files = state_files(plan["sweeps"], [run_dir for run_dir, _ in jobs])
     left_out = pack(Path.cwd(), files, args.out)

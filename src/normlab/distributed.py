@@ -25,31 +25,44 @@ from normlab.ranks import HINT, Place
 
 # Seconds: a process that is silent for longer ends the run, within a minute all told.
 TIMEOUT = 50.0
+# The same while data are read: encoding a large corpus takes one process longer than another.
+SETUP_TIMEOUT = 3600.0
 # How gloo and NCCL say that a peer is gone or silent.
 LOST = re.compile(r"peer|[Tt]imed out|[Tt]imeout|NCCL|Gloo|gloo")
 T = TypeVar("T")
 
 
+_patient: "dist.ProcessGroup | None" = None  # all processes, with SETUP_TIMEOUT
+
+
 @contextmanager
-def joined(here: Place) -> Iterator[None]:
+def joined(here: Place, device: str = "auto") -> Iterator[None]:
     """Connects the processes of a run; those but the first log nothing but their own failure.
 
-    Tensors on a CPU are exchanged by gloo, those on GPUs by NCCL. Raises UserError when the
-    processes cannot be connected.
+    Tensors on a CPU are exchanged by gloo, those on GPUs by NCCL; `device` is the config's
+    trainer.device. Raises UserError when the processes cannot be connected, or have fewer GPUs.
     """
+    global _patient
     if here.world_size == 1 or dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available() and not dist.is_nccl_available():
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus and not dist.is_nccl_available():
         raise UserError("this torch has no NCCL, which GPUs talk through: set trainer.device=cpu.")
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    if torch.cuda.is_available():
+    if on_gpus and here.local_rank >= (there := torch.cuda.device_count()):
+        raise UserError(
+            f"process {here.local_rank} has no GPU, this machine has {there}: start at most "
+            f"{there} processes on it, or set trainer.device=cpu."
+        )
+    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+    if on_gpus:
         torch.cuda.set_device(here.local_rank)
     timeout = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", TIMEOUT)))
     try:
         dist.init_process_group(
             backend, rank=here.rank, world_size=here.world_size, timeout=timeout
         )
+        _patient = dist.new_group(backend="gloo", timeout=timedelta(seconds=SETUP_TIMEOUT))
     except (dist.DistError, RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).strip().split("\n")[0]
@@ -62,6 +75,7 @@ def joined(here: Place) -> Iterator[None]:
     try:
         yield
     finally:
+        _patient = None
         dist.destroy_process_group()
 
 
@@ -132,12 +146,12 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def gather(value: T) -> list[T]:
+def gather(value: T, group: "dist.ProcessGroup | None" = None) -> list[T]:
     """Returns the `value` of every process, in their order."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group)
     return values
 
 
@@ -184,8 +198,11 @@ def synchronised(objective: nn.Module, last: bool) -> AbstractContextManager:
 
 
 def same_everywhere(name: str, values: dict[str, Any]) -> None:
-    """Raises UserError in every process when they have not all the same `values`."""
-    first, *others = gather(values)
+    """Raises UserError in every process when they have not all the same `values`.
+
+    Waits up to an hour for the slowest.
+    """
+    first, *others = gather(values, _patient)
     for number, other in enumerate(others, start=1):
         if different := [key for key in first if first[key] != other.get(key)]:
             raise UserError(

@@ -73,6 +73,32 @@ def test_one_two_and_three_processes_have_one_curve(tmp_path, tiny):
         assert summary["segments"][-1]["world_size"] == processes
 
 
+LATE = """
+import time
+from normlab import distributed
+from normlab.ranks import place
+
+with distributed.joined(place()):
+    time.sleep(4 * place().rank)
+    distributed.same_everywhere("data", {"corpus": 1})
+"""
+
+
+def test_a_process_that_reads_its_data_slowly_is_waited_for():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", LATE],
+            env=os.environ | env | {"RANK": rank, "LOCAL_RANK": rank, "NORMLAB_TIMEOUT": "2"},
+        )
+        for rank in "01"
+    ]
+    assert [job.wait(100) for job in jobs] == [0, 0]
+
+
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     whole = run(1, tmp_path / "whole", "trainer.max_steps=12")
     for processes, steps in ((2, 4), (1, 12)):

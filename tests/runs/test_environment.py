@@ -7,7 +7,7 @@ from processes import python
 
 KEPT = """
 import ctypes, sys
-from normlab.runs.environment import prepare_cpu
+from normlab.runs.environment import prepare
 
 class Mallinfo2(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -18,11 +18,20 @@ libc.mallinfo2.restype = Mallinfo2
 libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
 if sys.argv[1] == "prepared":
-    prepare_cpu()
+    prepare()
 before = libc.mallinfo2().arena
 libc.free(libc.malloc(300 << 20))
 print(libc.mallinfo2().arena - before)
 """
+
+
+def test_fp32_is_fp32_also_where_the_environment_says_otherwise():
+    code = (
+        "from normlab.runs.environment import prepare; prepare(); import torch; "
+        "print(torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)"
+    )
+    found = python("-c", code, env={"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}).stdout.split()
+    assert found == ["highest", "False"]
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc's, from 2.33 on")

@@ -138,6 +138,7 @@ class Normlab:
             f"trainer.log_every={log_every}",
             f"trainer.eval_every={steps}",
             f"trainer.threads={torch.get_num_threads()}",
+            "trainer.device=cpu",  # as the others
             "decoding.beam=1",
         ]
         run([sys.executable, "train.py", *overrides])
@@ -181,7 +182,7 @@ def workload(conf: Path, overrides: list[str]) -> tuple[Config, Translation]:
 
 
 def benchmark(
-    peer: Peer, ours: Normlab, task: Translation, rounds: int, steps: int, device: str
+    peer: Peer, ours: Normlab, task: Translation, rounds: int, steps: int
 ) -> dict[str, Any]:
     """Returns the records of training and decoding of both, and their losses and BLEU."""
     times = training_times(peer, ours, rounds)
@@ -198,7 +199,7 @@ def benchmark(
         losses[name] = found[1][-1]
 
     (test_name, test), *_ = task.corpus.test.items()
-    translator = load_translator(ours.folder / "fp32_trained", device=device)
+    translator = load_translator(ours.folder / "fp32_trained", device="cpu")
     decoding: dict[str, list[float]] = {}
     bleu: dict[str, dict[str, float]] = {}
     for beam, repeats in ((1, 1), (5, rounds)):

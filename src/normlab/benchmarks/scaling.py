@@ -25,7 +25,7 @@ from normlab.reports.benchmarks import seconds
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
 from normlab.runs.config import check
-from normlab.runs.environment import device_of, prepare_cpu, set_threads
+from normlab.runs.environment import device_of, prepare, set_threads
 from normlab.runs.sweeps import compose_job
 
 BATCHES = 8  # different ones to cycle through
@@ -109,10 +109,10 @@ def _spread(values: np.ndarray, form: str) -> str:
 
 def _measure(work: dict[str, Any]) -> dict[str, float]:
     """Returns this process's seconds of a step with and without the exchange."""
-    prepare_cpu()
+    prepare()
     set_threads(work["threads"])
     here = place()
-    with distributed.joined(here):
+    with distributed.joined(here, work["device"]):
         device = device_of(work["device"])
         conf, overrides = Path(work["conf"]), [*work["overrides"], "logger=none"]
         task = components.build_task(check(compose_job(conf, overrides)))

@@ -52,6 +52,7 @@ def interleave(
 def _time(call: Callable[[], Any], device: torch.device, watch: Callable[[], float]) -> float:
     if device.type == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)  # what runs still would hide the time to launch the call
         start.record()
         call()
         end.record()

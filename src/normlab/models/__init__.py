@@ -1,1 +1,1 @@
-"""Sequence-to-sequence models: they receive a norm and never ask which one it is."""
+"""Models of all tasks: they receive a norm and never ask which one it is."""

@@ -83,11 +83,13 @@ class Convolution(nn.Module):
         self.convolution = nn.Conv2d(d_input, d_output, size, padding=padding, bias=False)
         self.norm = norm(d_output, axes=(-2, -1), parameter_axis=-3)
         own = self.norm.bias is None
-        self.bias = nn.Parameter(torch.zeros(d_output, 1, 1)) if own else None
+        self.bias = nn.Parameter(torch.zeros(d_output)) if own else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (batch, d_output, height, width), 2 less on each side without padding."""
         y = self.norm(self.convolution(x))
         if self.bias is not None:
-            y = y + self.bias.to(y.dtype)  # or autocast's activations would be fp32 from here
+            y = (
+                y + self.bias.to(y.dtype)[:, None, None]
+            )  # or autocast's activations would be fp32 from here
         return F.leaky_relu(y, SLOPE, inplace=True)

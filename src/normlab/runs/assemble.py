@@ -21,7 +21,7 @@ from normlab.runs.environment import (
     device_name,
     device_of,
     memory_of,
-    prepare_cpu,
+    prepare,
     set_threads,
 )
 from normlab.runs.identity import digest
@@ -122,9 +122,12 @@ class Parts:
 
 
 def assemble(
-    config: Config, directory: RunDirectory, trusted: Collection[str] | None = None
+    config: Config,
+    directory: RunDirectory,
+    trusted: Collection[str] | None = None,
+    device: str = "",
 ) -> Parts:
-    """Returns the parts of the run in `directory`.
+    """Returns the parts of the run in `directory`, on `device` in place of the config's.
 
     Raises UserError for arguments that do not fit, before any data is read, and for data that are
     not those the run began with.
@@ -134,11 +137,11 @@ def assemble(
     from normlab import distributed
     from normlab.training.checkpoint import Checkpoints
 
-    prepare_cpu()
-    device = device_of(config.trainer.device)
+    prepare()
+    where = device_of(device or config.trainer.device)
     set_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(config.trainer.deterministic)
-    check_parts(config, trusted, memory_of(device))
+    check_parts(config, trusted, memory_of(where))
 
     task = components.build_task(config, trusted)
     contents = task.contents()
@@ -149,7 +152,7 @@ def assemble(
     torch.manual_seed(config.seed)
     model = components.build_model(config, task.model_arguments, trusted)
     components.initialize_model(model, config)
-    model.to(device)
+    model.to(where)
     if distributed.world_size() > 1:  # each process draws dropout masks of its own
         torch.manual_seed(hash((config.seed, distributed.rank())))
     with keys_of("task", config.task):
@@ -159,7 +162,7 @@ def assemble(
     owner = {"config": digest(config.plain()), "data": hash_json(contents)}
     return Parts(
         config,
-        device,
+        where,
         task,
         model,
         objective,

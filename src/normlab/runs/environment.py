@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def code_version() -> str | None:
     """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent  # the package
     try:
         git = partial(
             subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=20
@@ -25,22 +25,27 @@ def code_version() -> str | None:
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
         # Without locks: a commit made meanwhile would fail.
-        status = ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
-        changed = git([*status, "--", ":/", outputs]).stdout.strip()
+        status = ["git", "--no-optional-locks", "status", "--porcelain"]
+        changed = git([*status, "--untracked-files=no", "--", ":/", outputs]).stdout.strip()
+        changed += git([*status, "--untracked-files=all", "--", here]).stdout.strip()  # new modules
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
 
 
-def prepare_cpu() -> None:
-    """Makes a CPU compute as fast as it can; to be called before torch starts any thread.
+def prepare() -> None:
+    """Sets how this process computes; to be called before torch starts any thread.
 
     Denormals become zero: they slow a CPU 2.5 times where activations vanish, and threads inherit
     the setting from the one that makes them. And glibc keeps freed memory: it gives it back to the
-    system after each step otherwise, and the next step takes thousands of page faults.
+    system after each step otherwise, and the next step takes thousands of page faults. On a GPU
+    fp32 means fp32: torch's default rounds convolutions to TF32, an environment may do so for
+    matrix products, and near 0.2 TF32 has steps of 1e-4, where weights differ by 1e-2.
     """
     import torch
 
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_flush_denormal(True)
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from normlab.errors import UserError
 from normlab.ranks import place
@@ -68,7 +68,7 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
                 return _run(cfg, directory, overrides)
         from normlab import distributed
 
-        with distributed.joined(here):
+        with distributed.joined(here, str(OmegaConf.select(cfg, "trainer.device"))):
             if here.rank:
                 return _follow(cfg)
             with distributed.leading() as lead, open_directory(run_dir) as directory:
@@ -133,9 +133,13 @@ def _run(
 
 
 def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, Any]) -> None:
-    parts = assemble(config, directory)
+    from normlab import distributed
+
+    with distributed.losses_said():
+        parts = assemble(config, directory)
     task = parts.task
     summary |= parts.description
+    log.info("Run directory: %s", directory.path)
     log.info(
         "%s: %s parameters, norm %s (%s), on %s.",
         config.names.model,
@@ -145,7 +149,6 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
         summary["device"],
     )
 
-    from normlab import distributed
     from normlab.training.console import Console
     from normlab.training.loop import Trainer
     from normlab.training.signals import interrupts
@@ -195,7 +198,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    for line in in_words(task, summary, config, directory.path):
+    for line in in_words(task, summary, config, directory.stored_overrides(), directory.path):
         log.info("%s", line)
 
 

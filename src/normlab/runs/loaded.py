@@ -35,7 +35,7 @@ class LoadedRun:
 
     def with_data(self) -> Parts:
         """Returns all parts of the run with these weights; raises UserError for other data."""
-        parts = assemble(self.config, self.directory, self.trusted)
+        parts = assemble(self.config, self.directory, self.trusted, device=self.device.type)
         parts.model.load_state_dict(self.model.state_dict())
         parts.model.eval()
         return parts

@@ -1,6 +1,7 @@
 """What summary.json says of a run, and the last lines on its screen."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,13 @@ def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
     return {"guessing": {"metric": key, "value": value}, "learned": learned}
 
 
-def in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Path) -> list[str]:
-    """Returns the run's result in a few lines: what came out, against what, and what to try."""
+def in_words(
+    task: "Task", summary: dict[str, Any], config: Config, overrides: list[str], run_dir: Path
+) -> list[str]:
+    """Returns the run's result in a few lines: what came out, against what, and what to try.
+
+    `overrides` are those that led to `config`.
+    """
     if summary["status"] == "interrupted":
         again = f"the same command with hydra.run.dir={run_dir} goes on from there"
         return [f"Interrupted after {summary['steps']} steps: {again}."]
@@ -110,6 +116,10 @@ def in_words(task: "Task", summary: dict[str, Any], config: Config, run_dir: Pat
             changes[f"norm=layernorm init.mean={config.init_mean:g}"] = "LayerNorm"
     if not summary["learned"] and changes:
         minutes = max(1, round(summary["training_seconds"] / 60))
+        others = [o for o in overrides if o.partition("=")[0] not in ("norm", "init.mean")]
         lines.append(f"The contrast, some {minutes} min of training each:")
-        lines += [f"    python train.py {line}  # {what}" for line, what in changes.items()]
+        lines += [
+            f"    python train.py {shlex.join([*line.split(), *others])}  # {what}"
+            for line, what in changes.items()
+        ]
     return lines

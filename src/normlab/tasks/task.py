@@ -118,7 +118,7 @@ class Task(ABC):
     def samples(self, count: int) -> Sequence[Sample]:
         """Returns what the last `evaluate` made of the first `count` dev examples.
 
-        They are to look at while a run trains. None: the task has nothing that a line can show.
+        They are to look at while a run trains; empty where a task has nothing that a line can show.
         """
         return ()
 

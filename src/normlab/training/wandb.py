@@ -114,7 +114,8 @@ def wandb_settings(
         "dir": str(run_dir),
         "mode": mode,
         "config": {**config, **flatten(config)},
-        "settings": wandb.Settings(console="off", silent=True),
+        # Without a network training begins soon: other processes of the run wait for this one.
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=20),
     }
 
 

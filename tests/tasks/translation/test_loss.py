@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from normlab.tasks.translation import loss
 from normlab.tasks.translation.loss import token_loss
@@ -62,3 +63,13 @@ def test_huge_logits_stay_finite():
     features, weight, _, labels = inputs(torch.float32)
     total, nll = token_loss(features * 1e4, weight, None, labels, 0.1)
     assert total.isfinite() and nll.isfinite()
+
+
+def test_evaluation_makes_no_gradients():
+    features, weight = torch.randn(30, 8), torch.randn(50, 8, requires_grad=True)
+    labels, flops = torch.randint(50, (30,)), {}
+    for training in (True, False):
+        with FlopCounterMode(display=False) as counter, torch.inference_mode(not training):
+            token_loss(features, weight, None, labels, 0.1)
+        flops[training] = counter.get_total_flops()
+    assert flops[True] > flops[False] == 2 * 30 * 8 * 50  # the logits only

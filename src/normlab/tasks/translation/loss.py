@@ -19,7 +19,9 @@ def token_loss(
     distribution over the vocabulary and the rest to the label (Szegedy et al. 2016). Matrix
     products run in the autocast dtype, everything else in fp32 (fp64 for fp64 inputs).
     """
-    return _TokenLoss.apply(features, weight, bias, labels, smoothing)
+    # Inside the function autograd is off, and parameters "need" gradients in evaluation as well.
+    training = torch.is_grad_enabled()
+    return _TokenLoss.apply(features, weight, bias, labels, smoothing, training)
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -38,6 +40,7 @@ class _TokenLoss(torch.autograd.Function):
         bias: Tensor | None,
         labels: Tensor,
         smoothing: float,
+        training: bool,
     ) -> tuple[Tensor, Tensor]:
         device = features.device.type
         dtype = features.dtype
@@ -47,7 +50,6 @@ class _TokenLoss(torch.autograd.Function):
         x, w = features.to(dtype), weight.to(dtype)
         tokens, vocab = len(x), len(w)
         rows = max(1, CHUNK_ELEMENTS.get(device, 2**20) // vocab)
-        training = any(ctx.needs_input_grad)
         if training:
             d_x = torch.empty_like(x)
             d_w = torch.zeros_like(weight, dtype=wide)
@@ -87,6 +89,6 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, grad: Tensor, _: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None, None, None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
         d_x, d_w, d_b = ctx.saved_tensors
-        return d_x * grad, d_w * grad, None if d_b is None else d_b * grad, None, None
+        return d_x * grad, d_w * grad, None if d_b is None else d_b * grad, None, None, None
