@@ -1,4 +1,4 @@
-# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test-fast, make test, make test-all, make test-faults, make lint, make format
+# make train [ARGS="norm=layernorm init.mean=0"], make contrast, make test-fast, make test, make test-all, make test-faults, make mutants, make lint, make format
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?= norm=rmsnorm init.mean=0.2
@@ -35,10 +35,10 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torch first: its newest release may lie outside the range that pyproject.toml allows.
+# pip takes a CUDA build of torch on Linux; to have a smaller CPU build, install that in .venv first.
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normlab needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[dev,plots,slurm,dashboard]'
+	$(BIN)/python -m pip install -e '.[dev,plots,slurm,dashboard]'
 	touch $@
