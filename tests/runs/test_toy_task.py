@@ -16,7 +16,7 @@ from processes import (
 )
 
 from normlab.errors import UserError
-from normlab.runs import job
+from normlab.runs import assemble, job
 from normlab.runs.loaded import load_run, load_translator
 from normlab.runs.sweeps import compose_job
 
@@ -104,3 +104,11 @@ def test_it_is_loaded_back_when_its_kinds_are_trusted(run_dir):
     assert parts.evaluate()["dev/error"] == pytest.approx(summary_of(run_dir)["best_dev"]["value"])
     with pytest.raises(UserError, match="holds no translation model: task=toy"):
         load_translator(run_dir, trusted=KINDS)
+
+
+def test_it_is_evaluated_on_the_device_that_was_asked_for(run_dir, monkeypatch):
+    asked = []
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(assemble, "device_of", lambda name: asked.append(name) or cpu)
+    load_run(run_dir, device="cpu", trusted=KINDS).with_data()
+    assert asked == ["cpu"]  # and not the run's own trainer.device=auto
