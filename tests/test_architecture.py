@@ -51,6 +51,7 @@ RULES = {
         (
             "tasks.translation",
             "tasks.task",
+            "tasks.cache",
             "tasks.hub",
             "models.seq2seq",
             "analysis.geometry",

@@ -112,7 +112,8 @@ def hash_bytes(content: Any) -> str:
 
 def hash_file(path: Path) -> str:
     """Returns the SHA-256 of the bytes of `path`."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:

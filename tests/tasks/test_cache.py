@@ -20,6 +20,7 @@ def test_made_once_then_read_and_made_again_when_damaged(tmp_path, caplog):
     np.save(tmp_path / "key" / "b.npy", np.zeros(2, np.float16))
     assert cached(tmp_path, "key", make)["b"].sum() == 2
     assert len(calls) == 2 and "damaged" in caplog.text
+    assert cached(tmp_path, "key", make)["b"].sum() == 2 and len(calls) == 2  # it was replaced
     assert cached(tmp_path, "other", make) and len(calls) == 3
 
 

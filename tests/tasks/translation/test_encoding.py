@@ -101,16 +101,25 @@ def damage_by_truncating(entry):
 
 
 def damage_by_removing(entry):
-    (entry / "tokenizer.json").unlink()
+    (entry / "meta.npy").unlink()
 
 
 def damage_the_table(entry):
-    (entry / "meta.json").write_text("[]")
+    (entry / "sha256").write_text("[]")
+
+
+def damage_by_forgetting(entry):
+    first, *_ = (entry / "sha256").read_text().split("\n")
+    (entry / "sha256").write_text(first + "\n")
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_by_flipping, damage_by_truncating, damage_by_removing, damage_the_table]
-)
+    "damage",
+    [
+        damage_by_flipping, damage_by_truncating, damage_by_removing, damage_the_table,
+        damage_by_forgetting,
+    ],
+)  # fmt: skip
 def test_a_damaged_entry_is_built_again_with_a_warning(tmp_path, caplog, damage):
     first = encode_corpus(CORPUS, **SIZES, cache_dir=tmp_path)
     [entry] = tmp_path.iterdir()

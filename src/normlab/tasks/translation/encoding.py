@@ -7,10 +7,7 @@ or code make another entry, and runs of a sweep that start together share one.
 import hashlib
 import json
 import logging
-import os
-import shutil
 import time
-import uuid
 from array import array
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -23,16 +20,17 @@ from tokenizers import Tokenizer
 
 from normlab.errors import UserError
 from normlab.files import hash_json, hash_text
+from normlab.tasks.cache import Arrays, cached
 from normlab.tasks.translation import tokenizer
 from normlab.tasks.translation.batching import EncodedBitext
 from normlab.tasks.translation.corpora import Bitext, Corpus
-from normlab.tasks.translation.tokenizer import EOS, encode, load_tokenizer, train_tokenizer
+from normlab.tasks.translation.tokenizer import EOS, encode, train_tokenizer
 
 log = logging.getLogger(__name__)
 
 # The code that decides what ids come out: a change of it makes new cache entries.
 SOURCES = (Path(__file__), Path(tokenizer.__file__))
-ARRAYS = ("src_ids", "src_offsets", "tgt_ids", "tgt_offsets")
+PARTS = ("src_ids", "src_offsets", "tgt_ids", "tgt_offsets")
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,14 @@ def encode_corpus(
             raise UserError(f"{name}={limit} leaves no room for a word and EOS: set 2 or more.")
     contents = _contents(corpus)
     key = hash_json([contents, vocab_size, limits, tokenizers.__version__, *_source_hashes()])
-    entry = Path(cache_dir).expanduser() / key[:32]
-    encoded = _read_entry(entry)
-    if encoded is None:
-        started = time.monotonic()
-        encoded = _encode_corpus(corpus, vocab_size, max_length, eval_max_length)
-        log.info("encoded the corpus in %.1f s", time.monotonic() - started)
-        _write_entry(encoded, entry)
-    else:
-        log.info("read the encoded corpus from %s", entry)
 
+    def make() -> Arrays:
+        started = time.monotonic()
+        arrays = _arrays(_encode_corpus(corpus, vocab_size, max_length, eval_max_length))
+        log.info("encoded the corpus in %.1f s", time.monotonic() - started)
+        return arrays
+
+    encoded = _corpus(cached(cache_dir, key[:32], make))
     if encoded.dropped:
         total = len(corpus.train.src)
         log.warning(
@@ -198,72 +194,36 @@ def _source_hashes() -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in SOURCES]
 
 
-def _write_entry(encoded_corpus: EncodedCorpus, entry: Path) -> None:
-    """Write a cache entry whole or not at all; without a place to write, warn and go on."""
-    scratch = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}")
-    try:
-        scratch.mkdir(parents=True)  # not by tempfile, whose directories only their maker can read
-        encoded_corpus.tokenizer.save(str(scratch / "tokenizer.json"))
-        sets = {"train": encoded_corpus.train, "dev": encoded_corpus.dev}
-        sets |= {f"test{i}": data for i, data in enumerate(encoded_corpus.test.values())}
-        for name, data in sets.items():
-            for part in ARRAYS:
-                np.save(scratch / f"{name}.{part}.npy", getattr(data, part))
-        meta = {
-            "dropped": encoded_corpus.dropped,
-            "truncated": encoded_corpus.truncated,
-            "test": list(encoded_corpus.test),
-            "sha256": {file.name: _file_hash(file) for file in sorted(scratch.iterdir())},
-        }
-        (scratch / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        _install(scratch, entry)
-    except Exception as error:  # tokenizers raises bare Exception, also for a full disk
-        log.warning("cannot cache the encoded corpus in %s (%s): going on", entry.parent, error)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _arrays(corpus: EncodedCorpus) -> Arrays:
+    """Returns all of `corpus` but its contents as arrays."""
+    meta = {
+        "tokenizer": corpus.tokenizer.to_str(),
+        "test": list(corpus.test),
+        "dropped": corpus.dropped,
+        "truncated": corpus.truncated,
+    }
+    sets = {"train": corpus.train, "dev": corpus.dev}
+    sets |= {f"test{i}": data for i, data in enumerate(corpus.test.values())}
+    arrays = {
+        f"{name}.{part}": getattr(data, part) for name, data in sets.items() for part in PARTS
+    }
+    return arrays | {"meta": np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)}
 
 
-def _install(scratch: Path, entry: Path) -> None:
-    """Move `scratch` to `entry` in one step; an entry that another run has put there stays."""
-    try:
-        os.replace(scratch, entry)
-    except OSError:  # a directory replaces an empty one only
-        if not entry.is_dir() or _read_entry(entry) is not None:
-            return
-        # Ours replaces a corrupted one, which may not be deleted in place: others are reading.
-        damaged = scratch.with_name(f"{scratch.name}.damaged")
-        os.replace(entry, damaged)
-        os.replace(scratch, entry)
-        shutil.rmtree(damaged, ignore_errors=True)
+def _corpus(arrays: Arrays) -> EncodedCorpus:
+    """Returns the corpus of which `_arrays` made `arrays`."""
+    meta = json.loads(arrays["meta"].tobytes())
+    tokenizer = Tokenizer.from_str(meta["tokenizer"])
+    tokenizer.encode_special_tokens = True  # the format does not keep this flag
 
+    def bitext(name: str) -> EncodedBitext:
+        return EncodedBitext(*(arrays[f"{name}.{part}"] for part in PARTS))
 
-def _read_entry(entry: Path) -> EncodedCorpus | None:
-    """Return the cache entry, its arrays mapped from disk; None if it is absent or damaged."""
-    if not entry.exists():
-        return None
-    try:
-        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
-        for name, expected in meta["sha256"].items():
-            if _file_hash(entry / name) != expected:
-                raise ValueError(f"{name} has changed")
-
-        def read(name: str) -> EncodedBitext:
-            files = [entry / f"{name}.{part}.npy" for part in ARRAYS]
-            return EncodedBitext(*(np.asarray(np.load(file, mmap_mode="r")) for file in files))
-
-        return EncodedCorpus(
-            load_tokenizer(entry / "tokenizer.json"),
-            train=read("train"),
-            dev=read("dev"),
-            test={name: read(f"test{i}") for i, name in enumerate(meta["test"])},
-            dropped=meta["dropped"],
-            truncated=meta["truncated"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        log.warning("the cache entry %s is damaged (%s): building it again", entry, error)
-        return None
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return EncodedCorpus(
+        tokenizer,
+        train=bitext("train"),
+        dev=bitext("dev"),
+        test={name: bitext(f"test{i}") for i, name in enumerate(meta["test"])},
+        dropped=meta["dropped"],
+        truncated=meta["truncated"],
+    )
