@@ -88,7 +88,7 @@ def test_normalised_queries_and_keys_bound_the_scores():
 
 
 class OverTime(Norm):
-    over_time = True
+    over_positions = True
 
 
 def test_heads_refuse_statistics_over_positions():

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 with_kernels = pytest.mark.skipif(kernels.problem("cpu") is not None, reason="no kernels")
 
 
-def transformer(norm, placement="post"):
+def transformer(norm, placement="post", **options):
     return Transformer(
         VOCAB,
         norm,
@@ -45,6 +45,7 @@ def transformer(norm, placement="post"):
         norm_placement=placement,
         share_embeddings=True,
         max_length=16,
+        **options,
     )
 
 
@@ -62,64 +63,32 @@ every_model = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 
 class Masked(Norm):
-    """The identity, which remembers the masks that it was given, by the input's shape."""
+    """The identity, which remembers the masks that it was given."""
 
-    needs_mask = True
+    over_positions = True
 
     def __init__(self, dim):
         super().__init__(dim)
         self.seen = []
 
     def forward(self, x, mask=None):
-        self.seen.append((x.shape, mask))
+        self.seen.append(mask)
         return x
 
 
-@every_model
-def test_a_norm_that_asks_is_told_which_positions_are_real(make):
-    model = make(Masked)
+@pytest.mark.parametrize("placement", ["post", "pre"])
+def test_an_encoder_tells_its_norms_which_positions_are_real(placement):
+    model = transformer(Masked, placement, decoder_norm=NoNorm)
     model.decode(model.encode(SRC, LENGTHS), TGT)
-    source, target = SRC != 0, TGT != 0
-    whole = [source, source.t(), target, target.t()]
-    steps = [*source.unbind(1), *target.unbind(1)]
-    for name, norm in model.named_modules():
-        if not isinstance(norm, Masked):
-            continue
-        assert norm.seen, name
-        for shape, mask in norm.seen:
-            if name == "initial.norm":  # of whole sentences: there is no position
-                assert mask is None
-                continue
-            assert mask.shape == shape[:-1], name
-            assert any(torch.equal(mask, other) for other in (*whole, *steps)), name
-
-
-def test_the_masks_of_a_recurrent_norm_follow_the_positions():
-    model = rnnsearch(Masked)
-    model.decode(model.encode(SRC, LENGTHS), TGT)
-    ahead, back = (gru.recurrent_gates_norm for gru in model.encoder)
-    for norm, mask in (
-        (ahead, SRC != 0),
-        (back, SRC != 0),
-        (model.gru2.input_gates_norm, TGT != 0),
-    ):
-        assert torch.equal(torch.stack([seen for _, seen in norm.seen], dim=1), mask)
-
-
-@every_model
-def test_step_by_step_decoding_has_a_mask_too(make):
-    model = make(Masked).eval()
-    state = model.initial_state(model.encode(SRC, LENGTHS))
-    for module in model.modules():
-        if isinstance(module, Masked):
-            module.seen.clear()
-    model.step(torch.tensor([7, 0]), state)
-    masks = [mask for m in model.modules() if isinstance(m, Masked) for _, mask in m.seen]
-    assert masks and all(mask.flatten().tolist() == [True, False] for mask in masks)
+    norms = [norm for norm in model.modules() if isinstance(norm, Masked)]
+    assert len(norms) == (2 if placement == "post" else 3)
+    for norm in norms:
+        (mask,) = norm.seen
+        assert torch.equal(mask, SRC != 0)
 
 
 class OverTime(Norm):
-    over_time = True
+    over_positions = True
 
     def forward(self, x, mask=None):
         return x - x.mean(1, keepdim=True)

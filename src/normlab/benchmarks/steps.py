@@ -68,7 +68,7 @@ def every_norm() -> dict[str, Variant]:
     """Returns every norm of conf/norm as norm.impl=auto computes it, and torch's LayerNorm."""
     found = {BASELINES[0]: Variant(["norm=layernorm", "norm.impl=native"])}
     for name, norm in components.stock_norms().items():
-        decoder = ["norm@model.decoder_norm=layernorm"] * norm(8).over_time
+        decoder = ["norm@model.decoder_norm=layernorm"] * norm(8).over_positions
         found[name] = Variant([f"norm={name}", *decoder])
     return found
 

@@ -102,10 +102,10 @@ def join_heads(x: Tensor) -> Tensor:
 def head_norm(norm: NormFactory | None, d_head: int) -> Norm | None:
     """Returns the norm of a head's queries or keys, shared by all heads, None without one.
 
-    Raises UserError for a norm that must know which positions are real: heads are not told.
+    Raises UserError for a norm over positions.
     """
     made = None if norm is None else norm(d_head)
-    if made is not None and (made.needs_mask or made.over_time):
+    if made is not None and made.over_positions:
         raise UserError(
             f"qk_norm={type(made).__name__} takes statistics over positions, and attention "
             "normalises each query and key by itself: choose a norm of single positions."

@@ -12,8 +12,7 @@ class GRU(Implemented):
     """A gated recurrent unit with four norms; `bias` says which side has it: input or recurrent.
 
     (r, u) = sigmoid(N1(W_g x) + N2(U_g h)), c = tanh(N3(W_c x) + r * N4(U_c h)),
-    h' = u * h + (1 - u) * c. W and U hold the matrices of r, u and c one above the other. `mask`
-    says which positions are real, to norms that ask.
+    h' = u * h + (1 - u) * c. W and U hold the matrices of r, u and c one above the other.
     """
 
     one_kernel = True  # all after U h in one kernel where there is one; false: as written below
@@ -28,14 +27,14 @@ class GRU(Implemented):
         self.recurrent_gates_norm = norm(2 * d_hidden)
         self.recurrent_candidate_norm = norm(d_hidden)
 
-    def read(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the input side of gates (..., 2 * d_hidden) and candidate (..., d_hidden)."""
-        return self.normalise_input(self.input(x), mask)
+        return self.normalise_input(self.input(x))
 
-    def normalise_input(self, summed: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def normalise_input(self, summed: Tensor) -> tuple[Tensor, Tensor]:
         """Returns gates and candidate of the summed inputs W x (..., 3 * d_hidden)."""
         gates, candidate = self._split(summed)
-        return self.input_gates_norm(gates, mask), self.input_candidate_norm(candidate, mask)
+        return self.input_gates_norm(gates), self.input_candidate_norm(candidate)
 
     def recurrent_weights(self) -> tuple[Tensor, Tensor | None]:
         """Returns weight and bias of the recurrent side."""
@@ -47,7 +46,6 @@ class GRU(Implemented):
         x: tuple[Tensor, Tensor],
         weight: Tensor,
         bias: Tensor | None,
-        mask: Tensor | None = None,
     ) -> Tensor:
         """Returns the state after `h` (batch, d_hidden) and the input `x` (what `read` gives)."""
         summed = F.linear(h, weight, bias)
@@ -57,8 +55,8 @@ class GRU(Implemented):
             return fused_gru.step(gates_norm, candidate_norm, summed, x_gates, x_candidate, h)
         gates, candidate = self._split(summed)
         # Gates and candidate may be bf16; the state stays what it was, or small updates are lost.
-        r, u = torch.sigmoid(x_gates + gates_norm(gates, mask)).chunk(2, dim=-1)
-        candidate = torch.tanh(x_candidate + r * candidate_norm(candidate, mask))
+        r, u = torch.sigmoid(x_gates + gates_norm(gates)).chunk(2, dim=-1)
+        candidate = torch.tanh(x_candidate + r * candidate_norm(candidate))
         return torch.lerp(candidate.to(h.dtype), h, u.to(h.dtype))
 
     def fused(self, device: torch.device) -> bool:

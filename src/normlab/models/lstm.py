@@ -14,7 +14,7 @@ class LSTM(nn.Module):
     h' = sigmoid(o) tanh(N3(c')).
 
     W and U hold the matrices of f, i, o and g one above the other. `forget` is what the biases of
-    f start from; the others start from 0. `mask` says which positions are real, to norms that ask.
+    f start from; the others start from 0.
     """
 
     def __init__(self, d_input: int, d_hidden: int, norm: NormFactory, forget: float):
@@ -29,19 +29,19 @@ class LSTM(nn.Module):
         self.recurrent_norm = norm(4 * d_hidden)
         self.cell_norm = norm(d_hidden)
 
-    def read(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
         """Returns the input side (..., 4 * d_hidden) of the positions `x`, bias included."""
-        return self.input_norm(self.input(x), mask) + self.bias
+        return self.input_norm(self.input(x)) + self.bias
 
-    def forward(self, state: State, x: Tensor, weight: Tensor, mask: Tensor | None = None) -> State:
+    def forward(self, state: State, x: Tensor, weight: Tensor) -> State:
         """Returns the state after `state` and the input `x`, what `read` gives for a position.
 
         `weight` is `recurrent.weight`, which the caller reads once for a sequence: reading a
         re-parameterised one computes it.
         """
         h, c = state
-        gates = x + self.recurrent_norm(F.linear(h, weight), mask)
+        gates = x + self.recurrent_norm(F.linear(h, weight))
         f, i, o, g = gates.chunk(4, dim=-1)
         # Gates may be bf16; the cell stays what it was, or small updates are lost.
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(self.cell_norm(c, mask)), c
+        return torch.sigmoid(o) * torch.tanh(self.cell_norm(c)), c

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from normlab.models.dropout import Dropout
 from normlab.models.gru import GRU
 from normlab.models.network import Network, Role
-from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
+from normlab.norms.base import NormFactory, outside_norms, position_wise
 from normlab.types import Count, Fraction
 
 
@@ -93,34 +93,27 @@ class SentenceEncoder(nn.Module):
         self.embedding = nn.Embedding(vocab, d_embedding)
         self.dropout = Dropout(dropout)
         self.gru = GRU(d_embedding, d_hidden, norm, bias="input")
-        self.needs_mask = needs_mask(self)
 
     def forward(self, sentences: Sentences) -> Tensor:
         """Returns states (batch, d_hidden)."""
         words, lengths = sentences
         x = self.dropout(self.embedding(words.t()))  # (len, batch, d_embedding)
-        real = torch.arange(len(x), device=words.device)[:, None] < lengths  # (len, batch)
-        masks = real if self.needs_mask else None
-        inputs = self.gru.read(x, masks)  # gates and candidate, (len, batch, ...)
+        inputs = self.gru.read(x)  # gates and candidate, (len, batch, ...)
         weights = self.gru.recurrent_weights()
         h = torch.zeros(len(words), self.gru.d_hidden, dtype=weights[0].dtype, device=words.device)
         states = []
-        for t, at in enumerate(zip(*(part.unbind(0) for part in inputs), strict=True)):
-            h = self.step(h, at, weights, None if masks is None else masks[t])
+        for at in zip(*(part.unbind(0) for part in inputs), strict=True):
+            h = self.step(h, at, weights)
             states.append(h)
         # Padding comes after the sentence: no state up to its last word has seen it.
         last = (lengths - 1)[None, :, None].expand(1, -1, h.shape[-1])
         return torch.stack(states).gather(0, last)[0]
 
     def step(
-        self,
-        h: Tensor,
-        x: tuple[Tensor, Tensor],
-        weights: tuple[Tensor, Tensor | None],
-        mask: Tensor | None,
+        self, h: Tensor, x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor | None]
     ) -> Tensor:
         """Returns the state (batch, d_hidden) after `h` and one word."""
-        return self.gru(h, x, *weights, mask)
+        return self.gru(h, x, *weights)
 
 
 def positive(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from normlab.models.dropout import Dropout
 from normlab.models.lstm import LSTM
 from normlab.models.network import Network, Role
-from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
+from normlab.norms.base import NormFactory, outside_norms, position_wise
 from normlab.types import Count, Fraction
 
 
@@ -100,7 +100,6 @@ class Bidirectional(nn.Module):
         self.d_hidden = d_hidden
         self.ahead = LSTM(d_input, d_hidden, norm, forget)
         self.back = LSTM(d_input, d_hidden, norm, forget)
-        self.needs_mask = needs_mask(self)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Returns states (batch, len, 2 * d_hidden) of `x` (len, batch, d_input), and the last.
@@ -111,16 +110,14 @@ class Bidirectional(nn.Module):
         position = torch.arange(len(x), device=x.device)[:, None]
         real = position < lengths  # (len, batch)
         mirror = torch.where(real, lengths - 1 - position, position)[:, :, None]  # own inverse
-        masks = real if self.needs_mask else None
         mirrored = x.gather(0, mirror.expand(-1, -1, x.shape[-1]))
-        inputs = self.ahead.read(x, masks), self.back.read(mirrored, masks)
+        inputs = self.ahead.read(x), self.back.read(mirrored)
         weights = self.ahead.recurrent.weight, self.back.recurrent.weight
         zero = torch.zeros(x.shape[1], self.d_hidden, dtype=weights[0].dtype, device=x.device)
         ahead = back = (zero, zero)
         states = []
-        for t, (x_ahead, x_back) in enumerate(zip(*(i.unbind(0) for i in inputs), strict=True)):
-            mask = None if masks is None else masks[t]
-            ahead, back = self.step(ahead, back, x_ahead, x_back, weights, mask)
+        for x_ahead, x_back in zip(*(i.unbind(0) for i in inputs), strict=True):
+            ahead, back = self.step(ahead, back, x_ahead, x_back, weights)
             states.append(torch.cat((ahead[0], back[0]), dim=-1))
         both = torch.stack(states)  # (len, batch, 2 * d_hidden)
         last = both.gather(0, (lengths - 1)[None, :, None].expand(1, -1, both.shape[-1]))[0]
@@ -135,10 +132,9 @@ class Bidirectional(nn.Module):
         x_ahead: Tensor,
         x_back: Tensor,
         weights: tuple[Tensor, Tensor],
-        mask: Tensor | None,
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Returns the next states of both directions."""
         return (
-            self.ahead(ahead, x_ahead, weights[0], mask),
-            self.back(back, x_back, weights[1], mask),
+            self.ahead(ahead, x_ahead, weights[0]),
+            self.back(back, x_back, weights[1]),
         )

@@ -26,11 +26,11 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
         self.pre_norm, self.main_branch = pre_norm, main_branch
 
-    def enter(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def enter(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns what the sublayer reads; `mask` (batch, len) says which positions are real."""
         return self.norm(x, mask) if self.pre_norm else x
 
-    def leave(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+    def leave(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the sum of the branch `x` and the sublayer's output `y`, normalised in post."""
         y = entering(self.dropout(y), self.main_branch, self.training)
         return x + y if self.pre_norm else self.norm.of_sum(x, y, mask)

@@ -7,7 +7,7 @@ map's summed inputs, every one with its own instance.
 One deviation: the first target embedding is that of BOS, as in our Transformer, not a zero vector.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,13 +18,7 @@ from normlab.models.dropout import Dropout
 from normlab.models.gru import GRU
 from normlab.models.network import Role
 from normlab.models.seq2seq import Seq2Seq, State
-from normlab.norms.base import (
-    Norm,
-    NormFactory,
-    needs_mask,
-    outside_norms,
-    position_wise,
-)
+from normlab.norms.base import Norm, NormFactory, outside_norms, position_wise
 from normlab.types import Count, Fraction
 
 StepWeights = tuple[tuple[Tensor, Tensor | None], Tensor, Tensor, tuple[Tensor, Tensor | None]]
@@ -78,7 +72,6 @@ class RNNSearch(Seq2Seq):
         if not share_embeddings:
             self.softmax_weight = nn.Parameter(0.01 * torch.randn(vocab, d_embedding))
         self.softmax_bias = nn.Parameter(torch.zeros(vocab))
-        self.needs_mask = needs_mask(self)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths`.
@@ -93,18 +86,15 @@ class RNNSearch(Seq2Seq):
         weights = []
         for gru, tokens in zip(self.encoder, (src, src.gather(1, mirror)), strict=True):
             x = self.dropout(self.src_embedding(tokens.t()))  # (src_len, batch, d_embedding)
-            read = gru.read(x, mask.t())
+            read = gru.read(x)
             inputs.append(list(zip(*(part.unbind(0) for part in read), strict=True)))
             weights.append(gru.recurrent_weights())
         zero = torch.zeros(
             len(src), self.gru1.d_hidden, dtype=weights[0][0].dtype, device=src.device
         )
         states = [(zero, zero)]
-        # Mirrored sentences end where they did, so one mask serves both directions.
-        for forward, backward, real in zip(*inputs, self._over_time(mask), strict=True):
-            states.append(
-                self._encoder_step(*states[-1], forward, backward, weights[0], weights[1], real)
-            )
+        for forward, backward in zip(*inputs, strict=True):
+            states.append(self._encoder_step(*states[-1], forward, backward, *weights))
         forward, backward = (torch.stack(s, dim=1) for s in zip(*states[1:], strict=True))
         backward = backward.gather(1, mirror[:, :, None].expand_as(backward))
         annotations = torch.cat((forward, backward), dim=-1)  # (batch, src_len, 2 * d_hidden)
@@ -113,7 +103,7 @@ class RNNSearch(Seq2Seq):
         return Memory(
             mask,
             annotations,
-            keys=self.attention.read(annotations, mask),
+            keys=self.attention.read(annotations),
             # The context is an average of annotations and the map is linear: mapping each
             # annotation once replaces a matrix product at each target position.
             values=self.gru2.input(annotations),
@@ -123,17 +113,15 @@ class RNNSearch(Seq2Seq):
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         """Returns features (batch, tgt_len, d_embedding) of `tgt_in` (batch, tgt_len) int64."""
         y = self.dropout(self.tgt_embedding(tgt_in.t()))  # (tgt_len, batch, d_embedding)
-        mask = tgt_in != 0 if self.needs_mask else None  # (batch, tgt_len)
-        times = [None] * len(y) if mask is None else self._over_time(mask)
         weights = self._step_weights()
         hidden, states, alphas = memory.s0, [], []
-        read = self.gru1.read(y, None if mask is None else mask.t())
-        for *x, real in zip(*(part.unbind(0) for part in read), times, strict=True):
-            hidden, alpha = self._decoder_step(hidden, tuple(x), memory, *weights, real)
+        read = self.gru1.read(y)
+        for x in zip(*(part.unbind(0) for part in read), strict=True):
+            hidden, alpha = self._decoder_step(hidden, x, memory, *weights)
             states.append(hidden)
             alphas.append(alpha)
         contexts = torch.cat(alphas, dim=1) @ memory.annotations  # (batch, tgt_len, 2 * d_hidden)
-        return self._features(y.transpose(0, 1), torch.stack(states, dim=1), contexts, mask)
+        return self._features(y.transpose(0, 1), torch.stack(states, dim=1), contexts)
 
     def output_layer(self) -> tuple[Tensor, Tensor]:
         """Returns weight (vocab, d_embedding) and bias (vocab,) that make logits of features."""
@@ -147,12 +135,11 @@ class RNNSearch(Seq2Seq):
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Returns logits (rows, vocab) after `tokens` (rows,) and the next state."""
         y = self.dropout(self.tgt_embedding(tokens))  # (rows, d_embedding)
-        mask = tokens != 0 if self.needs_mask else None  # (rows,)
         hidden, alpha = self._decoder_step(
-            state.past, self.gru1.read(y, mask), state.memory, *self._step_weights(), mask
+            state.past, self.gru1.read(y), state.memory, *self._step_weights()
         )
         context = (alpha @ state.memory.annotations).flatten(0, 1)  # (rows, 2 * d_hidden)
-        logits = F.linear(self._features(y, hidden, context, mask), *self.output_layer())
+        logits = F.linear(self._features(y, hidden, context), *self.output_layer())
         return logits, state._replace(past=hidden)
 
     def roles(self) -> dict[str, Role]:
@@ -201,10 +188,6 @@ class RNNSearch(Seq2Seq):
             "gru2_candidate": self.gru2.recurrent_candidate_norm,
         }
 
-    def _over_time(self, mask: Tensor) -> Sequence[Tensor | None]:
-        """Returns for each position which rows of `mask` (batch, len) are real, if a norm asks."""
-        return mask.unbind(1) if self.needs_mask else [None] * mask.shape[1]
-
     def _encoder_step(
         self,
         forward: Tensor,
@@ -213,14 +196,10 @@ class RNNSearch(Seq2Seq):
         x_backward: tuple[Tensor, Tensor],
         w_forward: tuple[Tensor, Tensor | None],
         w_backward: tuple[Tensor, Tensor | None],
-        real: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the next states of both directions, (batch, d_hidden) each."""
         ahead, back = self.encoder
-        return (
-            ahead(forward, x_forward, *w_forward, real),
-            back(backward, x_backward, *w_backward, real),
-        )
+        return ahead(forward, x_forward, *w_forward), back(backward, x_backward, *w_backward)
 
     def _decoder_step(
         self,
@@ -231,27 +210,25 @@ class RNNSearch(Seq2Seq):
         query: Tensor,
         score: Tensor,
         gru2: tuple[Tensor, Tensor | None],
-        real: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Returns the next state (rows, d_hidden) and weights (batch, rows of a source, src_len).
 
-        `x` is GRU1's input at this position; then come the weights that `_step_weights` collects;
-        `real` (rows,) is for norms that ask which rows have a token here.
+        `x` is GRU1's input at this position; then come the weights that `_step_weights` collects.
         """
-        hidden = self.gru1(hidden, x, *gru1, real)
-        alpha = self.attention(hidden, memory.keys, memory.mask, query, score, real)
+        hidden = self.gru1(hidden, x, *gru1)
+        alpha = self.attention(hidden, memory.keys, memory.mask, query, score)
         summed = (alpha @ memory.values).flatten(0, 1)  # (rows, 3 * d_hidden)
-        return self.gru2(hidden, self.gru2.normalise_input(summed, real), *gru2, real), alpha
+        return self.gru2(hidden, self.gru2.normalise_input(summed), *gru2), alpha
 
     def _step_weights(self) -> StepWeights:
         # Read once for a sequence: reading a re-parameterised weight (weightnorm) computes it.
         gru1, gru2 = self.gru1.recurrent_weights(), self.gru2.recurrent_weights()
         return gru1, self.attention.query.weight, self.attention.score.weight, gru2
 
-    def _features(self, y: Tensor, state: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(self, y: Tensor, state: Tensor, context: Tensor) -> Tensor:
         """Returns the deep output tanh(N(W y + b) + N(W s + b) + N(W c + b)), of any batch."""
-        parts = self.from_embedding(y, mask) + self.from_state(state, mask)
-        return self.dropout(torch.tanh(parts + self.from_context(context, mask)))
+        parts = self.from_embedding(y) + self.from_state(state) + self.from_context(context)
+        return self.dropout(torch.tanh(parts))
 
 
 class Attention(nn.Module):
@@ -269,9 +246,9 @@ class Attention(nn.Module):
         self.key_norm = norm(size)
         self.query_norm = norm(size)
 
-    def read(self, annotations: Tensor, mask: Tensor | None = None) -> Tensor:
+    def read(self, annotations: Tensor) -> Tensor:
         """Returns the keys (batch, src_len, 2 * d_hidden) of annotations of the same shape."""
-        return self.key_norm(self.key(annotations), mask)
+        return self.key_norm(self.key(annotations))
 
     def forward(
         self,
@@ -280,14 +257,13 @@ class Attention(nn.Module):
         mask: Tensor,
         query_weight: Tensor,
         score_weight: Tensor,
-        real: Tensor | None = None,
     ) -> Tensor:
         """Returns the weights that `state` (rows, d_hidden) gives annotations.
 
         They are (batch, rows of a source, src_len): hypotheses of a beam share a source. `mask`
-        (batch, src_len) is the source's, `real` (rows,) the target's at this position.
+        (batch, src_len) is the source's.
         """
-        query = self.query_norm(F.linear(state, query_weight), real)  # (rows, 2 * d_hidden)
+        query = self.query_norm(F.linear(state, query_weight))  # (rows, 2 * d_hidden)
         query = query.view(len(keys), -1, 1, query.shape[-1])
         compared = (keys[:, None] + query).tanh_()  # in place: the largest tensor of a step
         scores = F.linear(compared, score_weight)[..., 0]
@@ -303,6 +279,6 @@ class Projection(nn.Module):
         self.linear = nn.Linear(d_input, d_output)
         self.norm = norm(d_output)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns (..., d_output); `mask` is for norms that ask which positions are real."""
-        return self.norm(self.linear(x), mask)
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns (..., d_output)."""
+        return self.norm(self.linear(x))

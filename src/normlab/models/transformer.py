@@ -21,7 +21,7 @@ from normlab.models.dropout import Dropout
 from normlab.models.network import Role
 from normlab.models.residual import FeedForward, MainBranch, Residual, entering, without_mean
 from normlab.models.seq2seq import Seq2Seq, State
-from normlab.norms.base import NormFactory, needs_mask, outside_norms, position_wise
+from normlab.norms.base import NormFactory, outside_norms, position_wise
 from normlab.types import Count, Few, Fraction
 
 
@@ -99,7 +99,6 @@ class Transformer(Seq2Seq):
         )
         self.encoder_norm = norm(width) if pre_norm else None
         self.decoder_norm = of_decoder(width) if pre_norm else None
-        self.needs_mask = needs_mask(self)
 
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths`."""
@@ -117,11 +116,10 @@ class Transformer(Seq2Seq):
         looks.
         """
         x = self._embed(self.tgt_embedding, tgt_in, start=0)
-        tokens = tgt_in != 0 if self.needs_mask else None  # (batch, tgt_len)
         for layer in self.decoder:
             keys_values = layer.cross_attention.keys_values(memory.features)
-            x, _ = layer(x, keys_values, memory.mask, None, tokens)
-        return x if self.decoder_norm is None else self.decoder_norm(x, tokens)
+            x, _ = layer(x, keys_values, memory.mask, None)
+        return x if self.decoder_norm is None else self.decoder_norm(x)
 
     def output_layer(self) -> tuple[Tensor, Tensor | None]:
         """Returns what makes logits of features: the target embedding (vocab, width) and no bias,
@@ -144,13 +142,12 @@ class Transformer(Seq2Seq):
         mask, keys_values = state.memory
         start = 0 if state.past[0] is None else state.past[0][0].shape[2]
         x = self._embed(self.tgt_embedding, tokens[:, None], start)  # (rows, 1, width)
-        real = tokens[:, None] != 0 if self.needs_mask else None  # (rows, 1)
         past = []
         for layer, memory, before in zip(self.decoder, keys_values, state.past, strict=True):
-            x, now = layer(x, memory, mask, before, real, causal=False)
+            x, now = layer(x, memory, mask, before, causal=False)
             past.append(now)
         if self.decoder_norm is not None:
-            x = self.decoder_norm(x, real)
+            x = self.decoder_norm(x)
         return F.linear(x[:, 0], *self.output_layer()), state._replace(past=past)
 
     def roles(self) -> dict[str, Role]:
@@ -248,23 +245,21 @@ class DecoderLayer(nn.Module):
         memory: KeysValues,
         mask: Tensor,
         past: KeysValues | None,
-        tokens: Tensor | None,
         causal: bool = True,
     ) -> tuple[Tensor, KeysValues]:
         """Returns (batch, tgt_len, width) and the target's keys and values, `past` included.
 
-        `memory` holds the source's keys and values, `mask` its tokens. `tokens` (batch, tgt_len)
-        are the target's, for norms that ask. `causal` is for whole sentences; a single next token
-        (incremental decoding) may look at everything before it. Several hypotheses of one source
-        are further positions to the attention to it.
+        `memory` holds the source's keys and values, `mask` its tokens. `causal` is for
+        whole sentences; a single next token (incremental decoding) may look at everything before
+        it. Several hypotheses of one source are further positions to the attention to it.
         """
-        y, now = self.self_attention(self.self_residual.enter(x, tokens), None, past, causal)
-        x = self.self_residual.leave(x, y, tokens)
-        queries = self.cross_residual.enter(x, tokens).reshape(len(mask), -1, x.shape[-1])
+        y, now = self.self_attention(self.self_residual.enter(x), None, past, causal)
+        x = self.self_residual.leave(x, y)
+        queries = self.cross_residual.enter(x).reshape(len(mask), -1, x.shape[-1])
         y = self.cross_attention(queries, *memory, mask).view_as(x)
-        x = self.cross_residual.leave(x, y, tokens)
-        y = self.feed_forward(self.feed_forward_residual.enter(x, tokens))
-        return self.feed_forward_residual.leave(x, y, tokens), now
+        x = self.cross_residual.leave(x, y)
+        y = self.feed_forward(self.feed_forward_residual.enter(x))
+        return self.feed_forward_residual.leave(x, y), now
 
 
 def sinusoidal_positions(length: int, d_model: int) -> Tensor:

@@ -2,8 +2,8 @@
 
 A norm declares what it needs, with the defaults of `Norm`, and nobody asks which norm it is:
 
-- `needs_mask`: it must know which positions are real; models then hand it `mask`;
-- `over_time`: its statistics go over positions, so no decoder can have it;
+- `over_positions`: its statistics go over positions, so no decoder and no recurrence can have it,
+  and an encoder hands it `mask`, which says what positions are real;
 - `reparameterise`: it changes the weights of the model around it;
 - `implementations`: how it can be computed, of which `implementation` names the one in use;
 - `in_gru_kernel`: the kernel of a GRU's step computes it too.
@@ -38,8 +38,7 @@ class Norm(Implemented):
     lie along. Raises UserError for a `dim` below 1.
     """
 
-    needs_mask = False
-    over_time = False
+    over_positions = False
     implementations: tuple[str, ...] = ("composed",)
     # What the fused kernels are told. k: how many inputs are measured, 0 for none; centre: whether
     # the mean is subtracted.
@@ -60,7 +59,7 @@ class Norm(Implemented):
         """Returns `x` normalised.
 
         `mask` is True where a position of `x` is real: it has the shape of `x` without its last
-        axis. Without one every position is. Only a norm that `needs_mask` looks at it.
+        axis. Without one every position is. Only a norm `over_positions` looks at it.
         """
         raise NotImplementedError
 
@@ -103,7 +102,7 @@ def position_wise(norm: NormFactory) -> NormFactory:
         made = norm(dim, **layout)
         if not isinstance(made, Norm):
             raise TypeError(f"norm(dim) must return a normlab.norms.Norm, got {made!r}")
-        if made.over_time:
+        if made.over_positions:
             raise UserError(
                 f"{type(made).__name__} takes statistics over positions, and a decoder must not "
                 "see later ones: choose a norm of single positions, in a Transformer for the "
@@ -112,11 +111,6 @@ def position_wise(norm: NormFactory) -> NormFactory:
         return made
 
     return make
-
-
-def needs_mask(model: nn.Module) -> bool:
-    """Whether a norm of `model` must know which positions are real."""
-    return any(module.needs_mask for module in model.modules() if isinstance(module, Norm))
 
 
 def implementation(model: nn.Module, device: torch.device) -> str:

@@ -21,8 +21,7 @@ from normlab.types import Epsilon
 class OverPositions(AffineNorm):
     """A norm that `dim` features, along `parameter_axis`, share their positions' statistics for."""
 
-    needs_mask = True
-    over_time = True
+    over_positions = True
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns `x` (batch, ..., dim, ...) normalised over its real positions."""
