@@ -1,14 +1,13 @@
 """What norms do, without a training run of one's own: invariances, gradients, signal, numerics."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
-from normlab.files import write_json, write_text
+from normlab.files import read_csv, write_json, write_text
 from normlab.paths import experiments
 
 
@@ -17,12 +16,7 @@ def invariance(args: argparse.Namespace) -> None:
     from normlab.analysis import invariance as analysis
     from normlab.runs.components import stock_norms
 
-    rows = [
-        line
-        for line in (experiments() / "table1/paper.csv").read_text("utf-8").split("\n")
-        if line and not line.startswith("#")
-    ]
-    marks = {row["method"]: row for row in csv.DictReader(rows)}
+    marks = {row["method"]: row for row in read_csv(experiments() / "table1/paper.csv")}
     measured = {name: analysis.residuals(norm) for name, norm in stock_norms(eps=0.0).items()}
     page = analysis.page(measured, analysis.eps_matters(stock_norms()), marks)
     holds, evidence = analysis.claim(measured)
@@ -83,16 +77,15 @@ def signal(args: argparse.Namespace) -> None:
     page = analysis.HEAD + analysis.table(records, ["token", "apart"]) + "\n"
     earlier = args.results / "centre/multi30k/earlier/runs.csv"
     if earlier.exists():
-        with open(earlier, encoding="utf-8", newline="") as file:
-            runs = [
-                analysis.Trained(
-                    row["norm"],
-                    row["model.norm_placement"],
-                    float(row["init.mean"]),
-                    float(row["dev/nll"]) if row["status"] == "completed" else float("inf"),
-                )
-                for row in csv.DictReader(file)
-            ]
+        runs = [
+            analysis.Trained(
+                row["norm"],
+                row["model.norm_placement"],
+                float(row["init.mean"]),
+                float(row["dev/nll"]) if row["status"] == "completed" else float("inf"),
+            )
+            for row in read_csv(earlier)
+        ]
         page += analysis.PREDICTION + analysis.prediction(records, runs) + "\n"
     write_text(args.results / "signal" / "table.md", page)
     write_json(args.results / "signal" / "table.json", {"records": records})

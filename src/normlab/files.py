@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and JSON that every reader accepts."""
 
+import csv
 import errno
 import hashlib
 import json
@@ -98,6 +99,12 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
     return finite(value) if isinstance(value, float) else value
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a table by its first line's names; a line that begins with # is none."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return list(csv.DictReader(line for line in lines if line[:1] not in ("", "#")))
 
 
 def hash_text(text: str) -> str:

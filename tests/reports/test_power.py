@@ -1,5 +1,6 @@
 """Power: what grows it, and that what is registered is what the simulation gives."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def fewer_repeats(monkeypatch):
     monkeypatch.setattr(module, "REPEATS", 400)
 
 
-def test_residuals_are_those_of_two_seeds_of_arms_that_differ_in_one_setting():
-    pool = observed_residuals(RESULTS, replace(GAIN, spread="table4/multi30k test/bleu"))
+def test_residuals_are_those_of_two_seeds_of_arms_that_differ_in_one_setting(tmp_path):
+    earlier = "table4/multi30k/earlier"
+    shutil.copytree(RESULTS / earlier, tmp_path / earlier)  # and not what was run since
+    pool = observed_residuals(tmp_path, replace(GAIN, spread="table4/multi30k test/bleu"))
     # layernorm 9.39457, 9.16698; rmsnorm 9.23327, 9.3513: (0.1613 - -0.18432) / √2
     assert sorted(abs(pool).round(3)) == [0.078, 0.244, 0.322]
     assert (

@@ -1,6 +1,5 @@
 """The entries of experiments/: what each asks, the paper's numbers, claims and registrations."""
 
-import csv
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
+from normlab.files import read_csv
 from normlab.registration import Arm, Registration, read_registrations
 
 SMOKE = "smoke"  # the scale that checks the pipeline and never settles a claim
@@ -166,8 +166,5 @@ def read_experiments(root: Path) -> list[Experiment]:
 
 
 def _paper_rows(path: Path, where: dict[str, str]) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line[:1] != "#"]
-    rows = csv.DictReader(line for line in lines if line)
+    rows = read_csv(path) if path.exists() else []
     return [row for row in rows if all(row.get(key) == value for key, value in where.items())]

@@ -5,11 +5,10 @@ shown without a verdict until registered runs exist, and give the spread that po
 with.
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
-from normlab.files import flatten
+from normlab.files import flatten, read_csv
 from normlab.registration import Arm, frozen
 from normlab.reports.records import RunRecord
 
@@ -23,10 +22,12 @@ def read_earlier(results: Path, name: str) -> list[RunRecord]:
         return []
     curves: dict[str, list[dict[str, Any]]] = {}
     if (folder / "curves.csv").exists():
-        for row in _rows(folder / "curves.csv"):
+        for row in read_csv(folder / "curves.csv"):
             point = {key: _value(text) for key, text in row.items() if key != "run" and text}
             curves.setdefault(row["run"], []).append(point)
-    return [_record(folder, row, curves.get(row["run"], [])) for row in _rows(folder / "runs.csv")]
+    return [
+        _record(folder, row, curves.get(row["run"], [])) for row in read_csv(folder / "runs.csv")
+    ]
 
 
 def _record(folder: Path, row: dict[str, str], curve: list[dict[str, Any]]) -> RunRecord:
@@ -48,11 +49,6 @@ def _record(folder: Path, row: dict[str, str], curve: list[dict[str, Any]]) -> R
             _put(config, key, _value(text))
     metrics = [*curve, last] if len(last) > 2 else curve
     return RunRecord(folder / row["run"], summary, config, metrics)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:

@@ -1,8 +1,8 @@
 """Which panels the figure of a sweep has."""
 
-import csv
 from pathlib import Path
 
+from normlab.files import read_csv
 from normlab.reports import text
 from normlab.reports.evidence import Evidence
 from normlab.reports.experiments import Figure
@@ -71,8 +71,7 @@ def draw_figure(found: Evidence, path: Path) -> bool:
 
 
 def _paper_panel(path: Path, label: str) -> Panel:
-    rows = [line for line in path.read_text(encoding="utf-8").split("\n") if line[:1] not in "#"]
-    table = list(csv.DictReader(rows))
+    table = read_csv(path)
     steps = [float(row["step"]) for row in table]
     lines = {key: (steps, [float(row[key]) for row in table]) for key in table[0] if key != "step"}
     return Panel([], label, title="the paper", lines=lines)
