@@ -3,7 +3,8 @@
 Runs whose record lies in results/ or that have finished here are not repeated, interrupted ones
 resume, and what finishes is recorded. Further arguments are overrides of train.py:
 `scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the root of the
-repository. To repeat runs that are recorded, name another folder: --results mine.
+repository. To repeat recorded runs delete them in results/ and runs/, or give --results OTHER in a
+clone without runs/.
 """
 
 import argparse
@@ -82,14 +83,14 @@ def left(selection: Selection, here: str | None) -> bool:
     """
     recorded, name = len(selection.runs), selection.registration.name
     if selection.complete:
-        print(f"all {recorded} runs of {name} are recorded; --results OTHER would repeat them")
+        print(f"all {recorded} runs of {name} are recorded: they are not trained again")
         return False
-    for other in sorted({run.summary["commit"] for run in selection.runs} - {here}):
+    if recorded and (made_at := selection.runs[0].summary["commit"]) != here:  # one for them all
         raise UserError(
             f"{recorded} of {selection.expected} runs of {name} are recorded, made at commit "
-            f"{commit(other)}, and runs of two commits make no table. To go on, copy their records "
-            f"to a checkout of it (git worktree add ../{commit(other)} {commit(other)}) and start "
-            "this there; to begin anew, give --results OTHER."
+            f"{commit(made_at)}, and runs of two commits make no table. To go on, start this in a "
+            f"checkout of it (git worktree add) to whose results/{name} their records are copied; "
+            f"to begin anew, delete results/{name} and runs/{name}."
         )
     return True
 

@@ -40,7 +40,7 @@ def joined(here: Place, device: str = "auto") -> Iterator[None]:
     """Connects the processes of a run; those but the first log nothing but their own failure.
 
     Tensors on a CPU are exchanged by gloo, those on GPUs by NCCL; `device` is the config's
-    trainer.device. Raises UserError when the processes cannot be connected, or have fewer GPUs.
+    trainer.device. Raises UserError when the processes cannot be connected, or outnumber the GPUs.
     """
     global _patient
     if here.world_size == 1 or dist.is_initialized():

@@ -216,6 +216,26 @@ def test_flat_looks_at_every_pair_of_values(last, verdict):
     assert f"; {apart} of 3 differences have a 95 % interval without 0" in found.evidence
 
 
+def test_a_mean_over_several_arms_needs_every_run_on_either_side():
+    grid = {"norm": ["layernorm", "rmsnorm"], "init.mean": [0, 0.2]}
+    hypothesis = Hypothesis("c", "greater", {**RMS, "init.mean": 0}, LN, metric="dev/nll")
+    registration = Registration(
+        "t", "s", "sha", list(range(6)), "toy", grid=grid, hypotheses=[hypothesis]
+    )
+
+    def judged(last):
+        values = {
+            (("init.mean", mean), ("norm", norm)): dict(enumerate(around(3.0)))
+            for mean in (0, 0.2)
+            for norm in ("layernorm", "rmsnorm")
+        }
+        values[(("init.mean", 0), ("norm", "rmsnorm"))] = dict(enumerate(around(5.0, JITTER[::-1])))
+        values[(("init.mean", 0.2), ("norm", "layernorm"))][5] = last
+        return judge(registration, lambda metric: values, 24)[0].verdict
+
+    assert (judged(3.0), judged(None)) == ("reproduced", "not comparable")
+
+
 def test_an_interaction_is_a_difference_of_differences_and_needs_every_run():
     grid = {"norm": ["layernorm", "rmsnorm"], "init.mean": [0, 0.2]}
     hypothesis = Hypothesis(

@@ -14,6 +14,10 @@ import pytest
 from processes import Job
 from tiny import TINY, TINY_RNN
 
+from normlab import distributed
+from normlab.errors import UserError
+from normlab.ranks import Place
+
 ROOT = Path(__file__).parents[2]
 STEPS = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.accumulate=2"]
 pytestmark = pytest.mark.slow
@@ -79,7 +83,7 @@ from normlab import distributed
 from normlab.ranks import place
 
 with distributed.joined(place()):
-    time.sleep(4 * place().rank)
+    time.sleep(9 * place().rank)
     distributed.same_everywhere("data", {"corpus": 1})
 """
 
@@ -92,11 +96,20 @@ def test_a_process_that_reads_its_data_slowly_is_waited_for():
     jobs = [
         subprocess.Popen(
             [sys.executable, "-c", LATE],
-            env=os.environ | env | {"RANK": rank, "LOCAL_RANK": rank, "NORMLAB_TIMEOUT": "2"},
+            env=os.environ | env | {"RANK": rank, "LOCAL_RANK": rank, "NORMLAB_TIMEOUT": "6"},
         )
         for rank in "01"
     ]
     assert [job.wait(100) for job in jobs] == [0, 0]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    with pytest.raises(UserError, match="process 2 has no GPU, this machine has 2"):
+        with distributed.joined(Place(2, 3, 2)):
+            pass
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):

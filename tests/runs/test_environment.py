@@ -1,9 +1,12 @@
 """What a run sets up before it computes."""
 
 import ctypes
+import subprocess
 
 import pytest
 from processes import python
+
+from normlab.runs import environment
 
 KEPT = """
 import ctypes, sys
@@ -38,3 +41,17 @@ def test_fp32_is_fp32_also_where_the_environment_says_otherwise():
 def test_freed_memory_stays_with_the_process():
     kept = {how: int(python("-c", KEPT, how).stdout) for how in ("prepared", "as it is")}
     assert kept["prepared"] >= 300 << 20 and kept["as it is"] < 1 << 20
+
+
+def test_new_modules_that_git_does_not_know_are_changes(tmp_path, monkeypatch):
+    module = tmp_path / "src/normlab/runs/environment.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(environment, "__file__", str(module))
+    (tmp_path / "notes.txt").touch()  # no code
+    assert "+" not in environment.code_version()
+    (tmp_path / "src/normlab/new.py").touch()
+    assert environment.code_version().endswith("+changes")

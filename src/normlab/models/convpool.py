@@ -89,7 +89,6 @@ class Convolution(nn.Module):
         """Returns (batch, d_output, height, width), 2 less on each side without padding."""
         y = self.norm(self.convolution(x))
         if self.bias is not None:
-            y = (
-                y + self.bias.to(y.dtype)[:, None, None]
-            )  # or autocast's activations would be fp32 from here
+            # In its dtype, or autocast's activations would be fp32 from here.
+            y = y + self.bias.to(y.dtype)[:, None, None]
         return F.leaky_relu(y, SLOPE, inplace=True)

@@ -155,6 +155,7 @@ def _command(found: Evidence) -> list[str]:
         return [f"    {command}"]
     overrides = runs[0].path / ".hydra" / "overrides.yaml"
     given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
+    command += " --results mine" if found.selection.complete else ""  # else nothing is trained
     for source in [override for override in given if override.startswith("data=")]:
         command += f" {source} data.dir=DIR"
     commits = sorted({text.commit(run.summary.get("commit")) for run in runs})

@@ -125,7 +125,7 @@ def _compared(
     label: str,
     sides: Mapping[str, Side],
     compared: Sequence[tuple[Side, Side]],
-    several: bool = False,
+    several: bool,
 ) -> Sample:
     pairs = [[(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())] for a, b in compared]
     below = tuple(name for name, side in sides.items() if _below_floor(hypothesis, side))

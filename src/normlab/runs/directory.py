@@ -110,10 +110,6 @@ class RunDirectory:
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         write_text(self.overrides, OmegaConf.to_yaml(overrides))
 
-    def stored_overrides(self) -> list[str]:
-        """Returns the overrides that `record` wrote."""
-        return [str(each) for each in OmegaConf.load(self.overrides)]
-
     def stored_data(self) -> dict[str, Any] | None:
         """Returns what `check_data` stored, None when it is missing or damaged."""
         try:

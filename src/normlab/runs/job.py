@@ -84,7 +84,7 @@ def _follow(cfg: DictConfig) -> dict[str, Any]:
         return order["summary"]
     summary: dict[str, Any] = {}
     try:
-        _train_and_test(check(cfg), RunDirectory(Path(order["run_dir"])), summary)
+        _train_and_test(check(cfg), RunDirectory(Path(order["run_dir"])), summary, [])
     except Exception as error:
         # Its logger is silent; the first process only sees that it has gone.
         print(f"process {distributed.rank()}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -119,7 +119,7 @@ def _run(
         directory.write_summary(summary | {"status": "interrupted"})
         lead({"run_dir": str(directory.path)})
         with memory_in_words():
-            _train_and_test(config, directory, summary)
+            _train_and_test(config, directory, summary, overrides)
     except BaseException as error:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
@@ -132,7 +132,9 @@ def _run(
     return summary
 
 
-def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, Any]) -> None:
+def _train_and_test(
+    config: Config, directory: RunDirectory, summary: dict[str, Any], overrides: list[str]
+) -> None:
     from normlab import distributed
 
     with distributed.losses_said():
@@ -198,7 +200,7 @@ def _train_and_test(config: Config, directory: RunDirectory, summary: dict[str, 
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    for line in in_words(task, summary, config, directory.stored_overrides(), directory.path):
+    for line in in_words(task, summary, config, overrides, directory.path):
         log.info("%s", line)
 
 

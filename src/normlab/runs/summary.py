@@ -109,17 +109,15 @@ def in_words(
     what = "It learned" if summary["learned"] else "It has learned little or nothing"
     found = "not finite" if reached is None else f"{reached:.2f}"
     lines.append(f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f}.")
-    changes = {}
-    if config.init_mean:
-        changes[f"norm={config.names.norm} init.mean=0"] = "initial weights around 0"
-        if config.names.norm != "layernorm":
-            changes[f"norm=layernorm init.mean={config.init_mean:g}"] = "LayerNorm"
-    if not summary["learned"] and changes:
+    if not summary["learned"] and config.init_mean:
         minutes = max(1, round(summary["training_seconds"] / 60))
-        others = [o for o in overrides if o.partition("=")[0] not in ("norm", "init.mean")]
         lines.append(f"The contrast, some {minutes} min of training each:")
-        lines += [
-            f"    python train.py {shlex.join([*line.split(), *others])}  # {what}"
-            for line, what in changes.items()
-        ]
+        norm, mean = config.names.norm, f"init.mean={config.init_mean:g}"
+        kept = [o for o in overrides if o.partition("=")[0] not in ("norm", "init.mean")]
+        again = shlex.join([f"norm={norm}", "init.mean=0", *kept])
+        lines.append(f"    python train.py {again}  # initial weights around 0")
+        if norm != "layernorm":  # which may not know the other's options
+            kept = [override for override in kept if not override.startswith("norm.")]
+            again = shlex.join(["norm=layernorm", mean, *kept])
+            lines.append(f"    python train.py {again}  # LayerNorm")
     return lines
