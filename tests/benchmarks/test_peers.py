@@ -144,7 +144,7 @@ def test_the_benchmark_says_losses_and_bleu_of_every_way_to_decode(joey, task, m
     monkeypatch.setattr(ours, "train", lambda *_: ([1.0, 2.0], [6.5]))
     monkeypatch.setattr(peers, "load_translator", lambda *_, **__: lambda texts, beam: (texts, []))
     (joey.folder / "trained").mkdir()
-    found = benchmark(joey, ours, task[1], rounds=2, steps=20, device="cpu")
+    found = benchmark(joey, ours, task[1], rounds=2, steps=20)
     decoding = found["records"][1]["times"]
     assert list(decoding) == ["JoeyNMT", "JoeyNMT's model, normlab's search", "normlab"]
     assert decoding["JoeyNMT"] == [40.0702] * 2
