@@ -23,11 +23,15 @@ STEPS = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.accumulate=2"]
 pytestmark = pytest.mark.slow
 
 
-def torchrun(processes, run_dir, *overrides):
-    """Runs train.py with torchrun; returns its exit code and its output."""
+def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+        return found.getsockname()[1]
+
+
+def torchrun(processes, run_dir, *overrides):
+    """Runs train.py with torchrun; returns its exit code and its output."""
+    port = free_port()
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}",
                f"--master_port={port}", "train.py", *TINY, "model.dropout=0",
                f"data.cache_dir={run_dir.parent}/cache", f"hydra.run.dir={run_dir}"]  # fmt: skip
@@ -41,9 +45,7 @@ def torchrun(processes, run_dir, *overrides):
 
 def run(processes, run_dir, *overrides, tiny=TINY):
     """Runs the same to its end without torchrun, as quick jobs; their log is `train.log`."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     settings = [*tiny, "model.dropout=0", *overrides, f"data.cache_dir={run_dir.parent}/cache"]
     places = [{}] if processes == 1 else [
         {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{processes}",
@@ -89,9 +91,7 @@ with distributed.joined(place()):
 
 
 def test_a_process_that_reads_its_data_slowly_is_waited_for():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     jobs = [
         subprocess.Popen(
