@@ -16,6 +16,7 @@ from processes import script
 from normlab.norms import kernels
 from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
+from normlab.reports.text import bullets
 from normlab.runs.arguments import kind_of
 from normlab.runs.components import stock_norm
 from normlab.runs.config import check
@@ -88,6 +89,15 @@ def test_best_dev_stands_in_tables_of_translation_only():  # where it is a BLEU
     for experiment in EXPERIMENTS:
         named = any("best_dev" in table.metrics for table in experiment.tables)
         assert not (named and experiment.name in ("table6", "table7", "table8", "table10"))
+
+
+def test_a_finding_is_a_list_of_at_most_five_sentences():
+    for experiment in EXPERIMENTS:
+        for scale, finding in experiment.findings.items():
+            lines = finding.strip().split("\n")
+            assert all(line.startswith(("- ", "  ")) for line in lines), (experiment.name, scale)
+            assert 1 <= len(bullets(finding)) <= 5, (experiment.name, scale)
+            assert all(each.endswith(".") and ". " not in each for each in bullets(finding))
 
 
 def test_every_experiment_that_can_run_has_a_smoke_sweep():

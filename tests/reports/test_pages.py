@@ -124,6 +124,21 @@ def test_who_asks_for_divergence_only_is_told_of_the_runs_that_completed_too(roo
     assert found["none"] == dict.fromkeys(range(1, 7))
 
 
+def test_a_page_begins_with_what_was_found_and_its_figure(root, complete):
+    toml = root / "experiments/t/experiment.toml"
+    finding = "- RMSNorm is\n  `alike` ([see](b.md)).\n- None diverges.\n"
+    said = f"[findings]\nmulti30k = '''{finding}'''\n[notes]\nmulti30k = 'One more.'\n"
+    toml.write_text(SPEC.replace("[[tables]]", said + "[[tables]]"))
+    heads = [line for line in page(root).split("\n") if line.startswith("## ")]
+    assert heads == ["## What was found", "## Claims", "## Runs", "## Protocol", "## Registration"]
+    text = page(root)
+    assert text.index("- None diverges.") < text.index("figure.png") < text.index("## Claims")
+    assert text.index("## Runs") < text.index("One more.") < text.index("## Protocol")
+    experiments = [read_experiment("t", root / "experiments")]
+    html = write_web_page(experiments, root / "experiments", root / "results").read_text()
+    assert "<li>RMSNorm is alike (see).</li>" in html and "<li>None diverges.</li>" in html
+
+
 def test_a_page_without_a_claim_still_says_what_was_planned(root, complete):
     settings = 'settings = {"schedule.lr" = 3e-4}\ngrid'
     spec = SPEC[: SPEC.index("[[registrations.multi30k.hyp")].replace("grid", settings)

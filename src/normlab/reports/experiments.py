@@ -90,7 +90,10 @@ class Experiment:
     claims: dict[str, str] = field(default_factory=dict)  # key -> sentence
     observed: dict[str, Observed] = field(default_factory=dict)  # by unregistered claim
     speed: list[SpeedClaim] = field(default_factory=list)
-    findings: dict[str, str] = field(default_factory=dict)  # scale -> what registered runs say
+    findings: dict[str, str] = field(
+        default_factory=dict
+    )  # scale -> at most five sentences, a list
+    notes: dict[str, str] = field(default_factory=dict)  # scale -> what else is to be known of them
     earlier: dict[str, str] = field(default_factory=dict)  # scale -> what was seen before those
     registrations: dict[str, Registration] = field(default_factory=dict)  # by scale
 

@@ -31,6 +31,7 @@ def write_page(found: Evidence, results: Path) -> Path | None:
 
 
 def _page(found: Evidence, drawn: bool) -> list[str]:
+    """Returns the lines: what was found and its figure first, how it was planned at the end."""
     experiment, registration = found.experiment, found.registration
     lines = [
         f"# {experiment.title}",
@@ -40,39 +41,47 @@ def _page(found: Evidence, drawn: bool) -> list[str]:
     ]
     if registration.scale == SMOKE:
         lines += [f"**{pipeline(found)}** A smoke run is no evidence for or against a claim.", ""]
+    if found.selection.runs:
+        lines += _finding(found, drawn)
+    if found.verdicts and not experiment.runs_of:
+        lines += _claims(found)
+    if found.selection.runs:
+        lines += ["## Runs", "", *_tables(found)]
+        if note := experiment.notes.get(registration.scale):
+            lines += [text.one_line(note), ""]
+    elif found.earlier:
+        lines += ["## Earlier, exploratory runs: no verdict", "", *_about_earlier(found.earlier)]
+        if said := experiment.earlier.get(registration.scale):
+            lines += [text.one_line(said), ""]
+        lines += _tables(found) + _figure(found, drawn)
     lines += ["## Protocol", "", text.one_line(experiment.protocol), ""]
     if experiment.deviates:
         lines += [f"Where ours deviates: {text.one_line(experiment.deviates)}", ""]
-    lines += _registered(found)
-    if found.verdicts and not experiment.runs_of:
-        lines += _claims(found)
-    if not any(found.arms().values()):
-        return [*lines, *_apart(found), *_command(found)]
-    if found.selection.runs:
-        lines += ["## Runs", ""]
-        prose = experiment.findings
-    else:
-        prose = experiment.earlier
-        lines += ["## Earlier, exploratory runs: no verdict", "", *_about_earlier(found.earlier)]
-    if said := prose.get(registration.scale):
-        lines += [text.one_line(said), ""]
-    for table in experiment.tables:
-        lines += [
-            *([f"### {table.title}", ""] if table.title else []),
-            *arm_table(found, table),
-            "",
-        ]
-    effects = experiment.effects
+    return [*lines, *_registered(found), *_apart(found), *_command(found)]
+
+
+def _finding(found: Evidence, drawn: bool) -> list[str]:
+    sentences = found.experiment.findings.get(found.registration.scale, "").strip()
+    lines = ["## What was found", ""] if sentences or drawn else []
+    return [*lines, *([sentences, ""] if sentences else []), *_figure(found, drawn)]
+
+
+def _figure(found: Evidence, drawn: bool) -> list[str]:
+    if not drawn:
+        return []
+    marks = legend(found.experiment.figure(found.registration.scale))
+    return [f"![{found.experiment.title}](figure.png)", "", marks, ""]
+
+
+def _tables(found: Evidence) -> list[str]:
+    lines: list[str] = []
+    for table in found.experiment.tables:
+        lines += [f"### {table.title}", ""] if table.title else []
+        lines += [*arm_table(found, table), ""]
+    effects = found.experiment.effects
     if effects and found.selection.runs and is_factorial(effects, found.selection.arms):
         lines += ["### Effects", "", *effect_table(found, effects), "", NOTE, ""]
-    if drawn:
-        lines += [
-            f"![{experiment.title}](figure.png)",
-            "",
-            legend(experiment.figure(registration.scale)),
-            "",
-        ]
-    return [*lines, *_apart(found), *_command(found)]
+    return lines
 
 
 def pipeline(found: Evidence) -> str:

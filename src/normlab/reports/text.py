@@ -1,5 +1,6 @@
 """How a value, a mean and a metric are written, in tables and figures alike."""
 
+import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -123,3 +124,9 @@ def commit(found: str | None) -> str:
 def one_line(text: str) -> str:
     """Returns a text without its line breaks."""
     return " ".join(text.split())
+
+
+def bullets(markdown: str) -> list[str]:
+    """Returns the items of a Markdown list as plain text, links by their words."""
+    items = [one_line(item) for item in re.split(r"^- ", markdown, flags=re.MULTILINE)]
+    return [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", item).replace("`", "") for item in items if item]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from normlab.reports import text
 from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark, seconds
 from normlab.reports.claims import items, paragraph, read_claims
 from normlab.reports.experiments import Experiment
@@ -24,6 +25,7 @@ class Figure:
     title: str
     page: str
     source: str
+    finding: list[str]  # the sentences of its page, none before the registered runs
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def _figures(experiments: Sequence[Experiment], results: Path) -> list[Figure]:
                 shared = found[content]
                 found[content] = replace(shared, items=f"{shared.items}|{experiment.item}")
             else:
-                found[content] = Figure(experiment.item, title, page, source)
+                said = text.bullets(experiment.findings.get(path.parent.name, ""))
+                found[content] = Figure(experiment.item, title, page, source, said)
     return list(found.values())
 
 
