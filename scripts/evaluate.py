@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("run_dir", help="a run directory of train.py")
     parser.add_argument("--src", type=Path, help="source sentences, one on each line")
     parser.add_argument("--ref", type=Path, help="references, line by line")
-    parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
+    parser.add_argument(
+        "--checkpoint", default="", help="best, last or average; default: as the run's test"
+    )
     parser.add_argument("--beam", type=int, help="beam size for --src; default: the run's own")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--output", type=Path, help="file for translations of --src, else a folder")

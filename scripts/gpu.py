@@ -83,8 +83,7 @@ def runs_of(sweep: str, overrides: list[str]) -> list[tuple[Path, Command]]:
     found = []
     for run_dir, job in sweep_jobs(Path("conf"), [f"+{name}={scale}", *overrides]).items():
         record = records_folder(Path("results"), sweep) / run_dir.name
-        if record.exists() and not run_dir.exists():
-            restore(record, run_dir)
+        restore(record, run_dir)
         argv = [sys.executable, "train.py", *job, f"hydra.run.dir={run_dir}"]
         # One sweep's name for all its runs, as in a multirun, and a process for each run.
         found.append((run_dir, Command(f"{sweep}/{run_dir.name}", [*argv, "hydra.mode=RUN"])))

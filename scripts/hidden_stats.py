@@ -14,7 +14,9 @@ from normlab.tasks.translation.task import Translation
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", help="a run directory of train.py")
-    parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
+    parser.add_argument(
+        "--checkpoint", default="", help="best, last or average; default: as the run's test"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
     try:

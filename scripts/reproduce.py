@@ -27,6 +27,9 @@ from normlab.reports.text import commit
 from normlab.reports.web import write_web_page
 from normlab.runs.environment import code_version
 
+# Overrides that leave a registered run what it is: where its data lie, where it runs, who watches.
+FREE = ("data", "data.dir", "data.cache_dir", "seed", "trainer.device", "logger")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -53,7 +56,12 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
-    if (cost := experiment.registrations[args.scale].cost()) and not args.yes:
+    registration = experiment.registrations[args.scale]
+    if registration.hypotheses and (other := [o for o in overrides if not is_free(o)]):
+        raise UserError(
+            f"{other[0]} is not what was registered: change the registration and its YAML file."
+        )
+    if (cost := registration.cost()) and not args.yes:
         raise UserError(f"estimated cost: {cost}. Add --yes to start.")
     sweep = f"{experiment.evidence}/{args.scale}"
     overrides = [f"+{experiment.evidence}={args.scale}", *overrides]
@@ -82,6 +90,8 @@ def left(selection: Selection, here: str | None) -> bool:
     Raises UserError where recorded ones are of another commit: runs of two make no table.
     """
     recorded, name = len(selection.runs), selection.registration.name
+    if selection.registration.hypotheses and (not here or "+" in here) and not selection.complete:
+        raise UserError(f"commit first: runs of code that is {commit(here)} get no verdict.")
     if selection.complete:
         print(f"all {recorded} runs of {name} are recorded: they are not trained again")
         return False
@@ -95,17 +105,28 @@ def left(selection: Selection, here: str | None) -> bool:
     return True
 
 
+def is_free(override: str) -> bool:
+    """Returns whether an override leaves a registered run what it is."""
+    return override.partition("=")[0] in FREE
+
+
 def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path) -> int:
     """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
-    from normlab.runs.sweeps import sweep_directories
+    from normlab.runs.sweeps import check_begun, sweep_directories
 
     jobs = sweep_directories(CONF, overrides)
     for job in jobs:  # what another machine measured stands as finished here
         restore(records / job.name, job)
+    if records.parent.name != SMOKE:
+        check_begun(jobs, code_version())
     code = train(jobs, overrides, launcher)
     for job in jobs:
         if status(job) in ENDED:
-            collect(job, results)
+            try:
+                collect(job, results)
+            except UserError as error:  # the others are recorded all the same
+                print(error, file=sys.stderr)
+                code = code or 1
     return code
 
 

@@ -11,7 +11,9 @@ from normlab.runs.loaded import load_translator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", help="a run directory of train.py")
-    parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
+    parser.add_argument(
+        "--checkpoint", default="", help="best, last or average; default: as the run's test"
+    )
     parser.add_argument("--beam", type=int, help="beam size; default: the run's own")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(

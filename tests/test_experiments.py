@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -12,15 +13,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 from processes import script
+from synthetic import COMMIT, write_run
 
+from normlab.errors import UserError
 from normlab.norms import kernels
 from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
+from normlab.reports.selection import select
 from normlab.reports.text import bullets
 from normlab.runs.arguments import kind_of
 from normlab.runs.components import stock_norm
 from normlab.runs.config import check
-from normlab.runs.sweeps import compose_job, register_resolvers
+from normlab.runs.sweeps import check_begun, compose_job, register_resolvers
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = read_experiments(ROOT / "experiments")
@@ -167,6 +171,25 @@ def test_what_is_recorded_is_not_trained_again_nor_gone_on_with_at_another_commi
     )
 
 
+def test_runs_that_could_get_no_verdict_are_not_started():
+    left = runpy.run_path(str(ROOT / "scripts/reproduce.py"))["left"]
+    table2 = next(each for each in EXPERIMENTS if each.name == "table2").registrations
+    smoke = select(table2["smoke"], [])
+    decisive = select(next(r for r in table2.values() if r.hypotheses), [])
+    for here in (None, "1" * 40 + "+changes"):
+        assert left(smoke, here)  # which decides nothing
+        with pytest.raises(UserError, match="commit first"):
+            left(decisive, here)
+    assert left(decisive, "1" * 40)
+
+
+def test_a_sweep_does_not_go_on_with_what_another_commit_began(tmp_path):
+    jobs = [write_run(tmp_path, "rmsnorm", seed) for seed in (1, 2)]
+    check_begun([*jobs, tmp_path / "not begun"], COMMIT)
+    with pytest.raises(UserError, match=f"was begun at commit {COMMIT}, and this is {'d' * 40}"):
+        check_begun(jobs, "d" * 40)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -175,6 +198,7 @@ def test_what_is_recorded_is_not_trained_again_nor_gone_on_with_at_another_commi
         (["table1"], "no training runs belong to it"),
         (["table4", "--scale", "paper"], "480 GPU hours"),
         (["table4", "quickly"], "quickly is no override"),
+        (["table2", "--scale", "multi30k", "norm.eps=5"], "norm.eps=5 is not what was registered"),
     ],
 )
 def test_mistakes_are_one_sentence(workplace, arguments, message):

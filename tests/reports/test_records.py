@@ -7,6 +7,7 @@ import yaml
 from synthetic import write_run
 
 from normlab.errors import UserError
+from normlab.files import read_sealed
 from normlab.reports.records import collect, read_record, read_records, restore
 
 
@@ -55,15 +56,19 @@ def test_only_finished_runs_of_an_experiment_are_recorded(tmp_path):
         collect(alone, tmp_path / "results")
 
 
-def test_a_restored_record_stands_as_the_finished_run_and_replaces_none(tmp_path):
+def test_a_restored_record_stands_as_the_finished_run_and_replaces_none_that_ended(tmp_path):
     run = write_run(tmp_path / "runs", "rmsnorm", 1)
     record = collect(run, tmp_path / "results")
     elsewhere = tmp_path / "elsewhere" / run.name
     restore(record, elsewhere)
     assert read_record(elsewhere).summary == read_record(run).summary
-    (elsewhere / "summary.json").write_text("{}")
-    restore(record, elsewhere)
-    assert (elsewhere / "summary.json").read_text() == "{}"
+    for status, stays in (("diverged", True), ("interrupted", False)):
+        (elsewhere / "summary.json").write_text(json.dumps({"status": status}))
+        restore(record, elsewhere)
+        assert (json.loads((elsewhere / "summary.json").read_text()) == {"status": status}) == stays
+    (elsewhere / "summary.json").write_text('{"status": "interrupted", "limits": {"max_steps": 9}}')
+    restore(record, elsewhere)  # which was to go on for longer
+    assert read_sealed(elsewhere / "summary.json")["status"] == "interrupted"
     restore(tmp_path / "nothing", tmp_path / "there")
     assert not (tmp_path / "there").exists()
 

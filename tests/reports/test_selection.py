@@ -95,6 +95,10 @@ def test_of_many_differences_two_are_shown_and_the_others_counted():
         ({"commit": "d" * 40}, "commit is dddddddddd, elsewhere cccccccccc"),
         ({"torch": "3"}, "torch is 3, elsewhere 2"),
         ({"device": "NVIDIA H200"}, "device is NVIDIA, elsewhere cpu"),
+        (  # half of it
+            {"segments": [{"commit": COMMIT, "torch": "1", "device": "NVIDIA A100"}]},
+            "device is NVIDIA, cpu, elsewhere cpu, torch is 1, 2, elsewhere 2",
+        ),
         ({"contents": CONTENTS | {"train": {"sha256": "a2"}}}, "data.contents.train.sha256 is a2"),
         ({"config": {"schedule.lr": 0.1}}, "schedule.lr is 0.1, elsewhere None"),
         ({"config": {"norm.bias": True}}, "norm.bias is True, elsewhere None"),
@@ -111,6 +115,17 @@ def test_test_sets_are_equal_in_number_and_content(registration, add):
     shorter = {"test/test": {"sha256": "d3", "sentences": 999}}
     ((_, why),) = select(registration, add(seed=3, contents=CONTENTS | shorter)).apart
     assert why == "data.contents.test/test.sentences is 999, elsewhere 1000"
+
+
+def test_a_tied_key_has_one_value_in_an_arm(registration, add):
+    tied = replace(registration, tied=["schedule.lr"])
+    assert select(tied, add(seed=3)).apart == []
+    ((run, why),) = select(tied, add(seed=4, config={"schedule.lr": 9.0})).apart
+    assert why == "seed 4 was not registered"
+    ((run, why),) = select(
+        replace(tied, seeds=[1, 2, 3, 4]), add(seed=4, config={"schedule.lr": 9.0}, folder="y")[:-1]
+    ).apart
+    assert run.value("seed") == 4 and why == "schedule.lr is 9.0, elsewhere None"
 
 
 def test_a_seed_counts_once(registration, add):

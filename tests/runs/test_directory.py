@@ -14,7 +14,7 @@ from processes import ROOT, Job, comparable, script, start, summary_of, train
 from tiny import TINY
 
 from normlab.errors import UserError
-from normlab.files import read_sealed
+from normlab.files import read_sealed, write_sealed
 from normlab.reports.records import read_record
 from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.identity import differences, digest, within
@@ -246,6 +246,16 @@ def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_a_run_is_loaded_with_the_weights_it_was_tested_with(own):
+    summary = read_sealed(own / "summary.json")
+    assert summary["weights"] == "best"
+    write_sealed(own / "summary.json", summary | {"weights": "last"})
+    loaded, last, best = (
+        list(load_run(own, name, "cpu").model.parameters()) for name in ("", "last", "best")
+    )
+    assert all(map(torch.equal, loaded, last)) and not all(map(torch.equal, last, best))
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_freed_memory_stays_with_the_process():
     assert kept["prepared"] >= 300 << 20 and kept["as it is"] < 1 << 20
 
 
-def test_new_modules_that_git_does_not_know_are_changes(tmp_path, monkeypatch):
+def test_new_files_of_ours_that_git_does_not_know_are_changes(tmp_path, monkeypatch):
     module = tmp_path / "src/normlab/runs/environment.py"
     module.parent.mkdir(parents=True)
     module.touch()
@@ -52,6 +52,13 @@ def test_new_modules_that_git_does_not_know_are_changes(tmp_path, monkeypatch):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(environment, "__file__", str(module))
     (tmp_path / "notes.txt").touch()  # no code
-    assert "+" not in environment.code_version()
-    (tmp_path / "src/normlab/new.py").touch()
-    assert environment.code_version().endswith("+changes")
+    version = environment.code_version.__wrapped__  # it is asked once a process
+    assert "+" not in version()
+    for name in ("src/normlab/new.py", "experiments/new/experiment.toml", "conf/norm/new.yaml"):
+        new = tmp_path / name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.touch()
+        assert version().endswith("+changes")
+        new.unlink()
+    monkeypatch.undo()
+    assert environment.code_version() is environment.code_version()

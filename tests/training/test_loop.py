@@ -1,6 +1,7 @@
 """The loop on a model of a few numbers: limits, interrupts, divergence, exact resume."""
 
 import json
+import math
 import os
 import signal
 from dataclasses import dataclass
@@ -203,6 +204,12 @@ def test_patience_counts_evaluations_without_a_better_result(tmp_path, metric, v
     assert (best["step"], best["value"]) == (10, 3.0)
     last = Checkpoints(tmp_path / "checkpoints").newest_state()
     assert last["progress"]["step"] == 20
+
+
+def test_a_result_that_is_not_a_number_is_worse_than_any(tmp_path):
+    values = [math.nan, math.nan, 3.0, 5.0]
+    outcome = run(tmp_path, settings_with(max_steps=20), scores=values, metric=SCORE)
+    assert (outcome.progress.best, outcome.progress.best_step) == (5.0, 20)
 
 
 def test_a_larger_limit_continues_a_finished_run(tmp_path):

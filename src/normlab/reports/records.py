@@ -181,10 +181,16 @@ def collect(run_dir: Path, results: Path) -> Path:
 def restore(record: Path, run_dir: Path) -> None:
     """Copies a record to where its run would have been, so that the run counts as finished there.
 
-    Does nothing without a record, or where a summary stands already.
+    Does nothing without a record, or where a run has ended or has other limits. What was begun here
+    and ended elsewhere takes its result from there.
     """
-    if (record / "summary.json").exists() and not (run_dir / "summary.json").exists():
-        shutil.copytree(record, run_dir, dirs_exist_ok=True)
+    if not (record / "summary.json").exists():
+        return
+    if (run_dir / "summary.json").exists():
+        there, recorded = (read_sealed(at / "summary.json") for at in (run_dir, record))
+        if there["status"] in ENDED or there.get("limits") != recorded.get("limits"):
+            return
+    shutil.copytree(record, run_dir, dirs_exist_ok=True)
 
 
 def _lookup(tree: Any, key: str) -> Any:

@@ -72,7 +72,7 @@ def select(registration: Registration, records: Sequence[RunRecord]) -> Selectio
             arms[arm].append(run)
     for runs in arms.values():
         runs.sort(key=lambda run: run.value("seed"))
-    _norms_alike(arms, apart)
+    _arm_alike(registration, arms, apart)
     _one_implementation(registration, arms, apart)
     return Selection(registration, arms, apart)
 
@@ -122,10 +122,11 @@ def _setting(registration: Registration, run: RunRecord) -> str:
         if key not in free and key.partition(".")[0] not in APART
     }
     summary = run.summary
+    starts = [summary, *_segments(run)]
     shared = {
         "commit": commit(summary.get("commit")),
-        "torch": summary.get("torch"),
-        "device": str(summary.get("device")).partition(" ")[0].rstrip(","),
+        "torch": ", ".join(sorted({str(s["torch"]) for s in starts if "torch" in s})),
+        "device": ", ".join(sorted({_kind(s["device"]) for s in starts if "device" in s})),
         "commits of the segments": sorted({str(s.get("commit")) for s in _segments(run)}),
         "data": {"name": summary.get("data"), "contents": summary.get("contents")},
     }
@@ -153,10 +154,18 @@ def _implementation(run: RunRecord) -> str:
     return str(run.summary.get("norm_impl")).partition("+")[0]
 
 
-def _norms_alike(arms: dict[Arm, list[RunRecord]], apart: list[tuple[RunRecord, str]]) -> None:
-    """Takes out of each arm what has another implementation or another option of its norm."""
+def _kind(device: str) -> str:
+    return device.partition(" ")[0].rstrip(",")
+
+
+def _arm_alike(
+    registration: Registration,
+    arms: dict[Arm, list[RunRecord]],
+    apart: list[tuple[RunRecord, str]],
+) -> None:
+    """Takes out of each arm what has another implementation, option of its norm, or tied key."""
     for arm, runs in arms.items():
-        kinds = {run.path: _norm(run) for run in runs}
+        kinds = {run.path: _own(registration, run) for run in runs}
         counts = Counter(kinds.values())
         usual = max(counts, key=lambda kind: (counts[kind], kind), default="")
         for run in [run for run in runs if kinds[run.path] != usual]:
@@ -164,8 +173,10 @@ def _norms_alike(arms: dict[Arm, list[RunRecord]], apart: list[tuple[RunRecord, 
         arms[arm] = [run for run in runs if kinds[run.path] == usual]
 
 
-def _norm(run: RunRecord) -> str:
-    options = flatten({"norm": run.config.get("norm") or {}})
+def _own(registration: Registration, run: RunRecord) -> str:
+    """Returns what the runs of one arm share beside what those of the table do, as JSON."""
+    tied = {key: run.setting(key) for key in registration.tied}
+    options = tied | flatten({"norm": run.config.get("norm") or {}})
     used = sorted({str(s.get("norm_impl")) for s in _segments(run)})
     implementation = {"norm_impl": run.summary.get("norm_impl"), "of the segments": used}
     return json.dumps(options | implementation, sort_keys=True)

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 
+@cache
 def code_version() -> str | None:
-    """Returns the commit of the code that runs, "+changes" added when it is not exactly that."""
+    """Returns the commit of the code that runs, "+changes" added when it is not exactly that.
+
+    It is asked once a process: a commit made meanwhile does not change the code in memory.
+    """
     here = Path(__file__).parent.parent  # the package
     try:
         git = partial(
@@ -27,7 +31,8 @@ def code_version() -> str | None:
         # Without locks: a commit made meanwhile would fail.
         status = ["git", "--no-optional-locks", "status", "--porcelain"]
         changed = git([*status, "--untracked-files=no", "--", ":/", outputs]).stdout.strip()
-        changed += git([*status, "--untracked-files=all", "--", here]).stdout.strip()  # new modules
+        ours = [here, ":/experiments", ":/conf"]  # which the package has links to
+        changed += git([*status, "--untracked-files=all", "--", *ours]).stdout.strip()  # new files
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")

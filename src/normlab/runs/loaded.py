@@ -43,12 +43,13 @@ class LoadedRun:
 
 def load_run(
     run_dir: Path | str,
-    checkpoint: str = "best",
+    checkpoint: str = "",
     device: str = "auto",
     trusted: Collection[str] = (),
 ) -> LoadedRun:
     """Returns the run in `run_dir` with the weights of `checkpoints/<checkpoint>.pt`.
 
+    "" are those that it was tested with: the best, or the average where it asked for that.
     The stored config is data: only normlab's own kinds are built from it, and those whose import
     paths are in `trusted`. Raises UserError when the directory holds no run, when its files are
     missing, damaged or of another run, and for kinds that are not trusted.
@@ -64,6 +65,7 @@ def load_run(
         raise UserError(f"{directory.data} is missing or damaged: the run has not begun to train.")
     config = check(OmegaConf.create(plain))
     where = device_of(device)
+    checkpoint = checkpoint or (directory.stored_summary() or {}).get("weights", "best")
     model = components.build_model(config, data["model_arguments"], trusted)
     norms.reparameterise(model)
     owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
@@ -74,7 +76,7 @@ def load_run(
 
 def load_translator(
     run_dir: Path | str,
-    checkpoint: str = "best",
+    checkpoint: str = "",
     device: str = "auto",
     trusted: Collection[str] = (),
 ) -> "Translator":

@@ -1,5 +1,6 @@
 """What a command line would run: the config of one job, the directories of a sweep."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.errors import UserError
 from normlab.paths import experiments
+from normlab.runs.directory import RunDirectory
 from normlab.runs.help import help_text
 from normlab.runs.identity import digest
 from normlab.runs.suggestions import in_words
@@ -54,6 +56,23 @@ def sweep_jobs(conf: Path, overrides: list[str]) -> dict[Path, list[str]]:
         sweep = _compose(conf, job).hydra.sweep
         jobs[Path(sweep.dir) / sweep.subdir] = list(job)
     return jobs
+
+
+def check_begun(jobs: Iterable[Path], here: str | None) -> None:
+    """Raises UserError where a job has progress of another commit: runs of two make no table.
+
+    `here` is the commit of this code.
+    """
+    for job in map(RunDirectory, jobs):
+        summary = job.stored_summary() or {}
+        starts = [summary, *(summary.get("segments") or [])]
+        made = {start["commit"] for start in starts if "commit" in start}
+        if job.has_progress() and made != {here}:
+            raise UserError(
+                f"{job.path} was begun at commit {', '.join(sorted(map(str, made)))}, and this is "
+                f"{here}: go on in a checkout of that one (git worktree add), or delete "
+                f"{job.path.parent}."
+            )
 
 
 def compose_job(conf: Path, overrides: list[str]) -> DictConfig:

@@ -1,5 +1,6 @@
 """What the trainer asks of a task, and all that it knows of one."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ class Metric(NamedTuple):
     worst: float  # what a diverged run counts as
 
     def better(self, a: float, b: float) -> bool:
-        """Returns whether `a` is better than `b`."""
+        """Returns whether `a` is better than `b`; any number is better than NaN."""
+        if math.isnan(b):
+            return not math.isnan(a)
         return a > b if self.higher_is_better else a < b
 
 
