@@ -6,7 +6,7 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.reports.figures import Panel, draw_curves, wide, write_figure
-from normlab.reports.records import read_runs
+from normlab.reports.records import check_metric, read_runs
 
 
 def main() -> None:
@@ -18,6 +18,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         runs = read_runs(args.run_dirs)
+        for key in args.keys:
+            check_metric(runs, key)
         panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in args.keys]
         write_figure(panels, draw_curves, args.out)
     except UserError as error:

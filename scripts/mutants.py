@@ -20,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
+try:
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+except ImportError:
+    sys.exit("mutants need cosmic-ray: pip install -e '.[mutants]'")
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "src/normlab"

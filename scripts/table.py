@@ -18,8 +18,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         runs = read_runs(args.run_dirs)
-        print(f"{heading(runs, args.value)}\n")
-        print(pivot(runs, args.rows, args.columns, args.value))
+        table = pivot(runs, args.rows, args.columns, args.value)
+        print(f"{heading(runs, args.value)}\n\n{table}")
     except UserError as error:
         sys.exit(str(error))
 

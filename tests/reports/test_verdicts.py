@@ -159,10 +159,14 @@ def test_two_diverged_runs_are_a_tie():
 @pytest.mark.parametrize(
     ("none", "verdict", "evidence"),
     [
-        ([None] * 6, "reproduced", "6 of 6 seeds (share 54-100 %)"),
+        ([None] * 6, "reproduced", "6 of 6 seeds (95 % interval of the share 54 to 100 %)"),
         ([0.2] * 6, "reproduced", "6 of 6 seeds"),
-        ([None, None, None, 20.0, 21.0, 20.0], "undecided", "3 of 6 seeds (share 12-88 %)"),
-        ([20.0] * 6, "contradicted", "0 of 6 seeds (share 0-46 %)"),
+        (
+            [None, None, None, 20.0, 21.0, 20.0],
+            "undecided",
+            "3 of 6 seeds (95 % interval of the share 12 to 88 %)",
+        ),
+        ([20.0] * 6, "contradicted", "0 of 6 seeds (95 % interval of the share 0 to 46 %)"),
         ([None] + [20.0] * 11, "contradicted", "1 of 12 seeds"),
     ],
 )

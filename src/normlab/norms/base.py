@@ -106,7 +106,7 @@ def position_wise(norm: NormFactory) -> NormFactory:
             raise UserError(
                 f"{type(made).__name__} takes statistics over positions, and a decoder must not "
                 "see later ones: choose a norm of single positions, in a Transformer for the "
-                "decoder alone (decoder_norm)."
+                "decoder alone: decoder_norm, as in norm@model.decoder_norm=layernorm."
             )
         return made
 

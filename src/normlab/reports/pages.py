@@ -161,7 +161,7 @@ def _command(found: Evidence) -> list[str]:
     command = shlex.join(["python", "scripts/reproduce.py", name, "--scale", scale])
     runs = found.selection.runs
     if not runs:
-        return [f"    {command}"]
+        return ["To run it:", "", f"    {command}"]
     overrides = runs[0].path / ".hydra" / "overrides.yaml"
     given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
     command += " --results mine" if found.selection.complete else ""  # else nothing is trained
@@ -169,6 +169,8 @@ def _command(found: Evidence) -> list[str]:
         command += f" {source} data.dir=DIR"
     commits = sorted({text.commit(run.summary.get("commit")) for run in runs})
     return [
+        "To run it again (DIR holds the data):",
+        "",
         f"    {command}",
         "",
         f"Commit {', '.join(commits)}; torch {distinct(runs, 'torch')};",

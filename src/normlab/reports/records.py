@@ -10,6 +10,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,14 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     if not runs:
         raise UserError(f"{paths[0]} is no run directory: none of those named has a summary.json.")
     return runs
+
+
+def check_metric(runs: Sequence[RunRecord], metric: str) -> None:
+    """Raises UserError for a metric that none of the runs has logged."""
+    logged = {key for run in runs for line in run.metrics for key in line}
+    if metric not in logged:
+        near = get_close_matches(metric, logged, n=1)
+        raise UserError(f"no run has {metric}" + (f": did you mean {near[0]}?" if near else "."))
 
 
 def records_folder(results: Path, name: str) -> Path:

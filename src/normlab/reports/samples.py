@@ -52,10 +52,10 @@ class Sample:
             share = f"{self.failed} of {self.told} seeds"
             if intervals and self.told:
                 low, high = share_interval(self.failed, self.told)
-                share += f" (share {100 * low:.0f}-{100 * high:.0f} %)"
+                share += f" (95 % interval of the share {100 * low:.0f} to {100 * high:.0f} %)"
             if split := self.seeds - self.told:
                 share += f", {split} with runs of both kinds"
-            return f"{self.label}: {share}"
+            return f"{self.label} with {share}"
         notes = [f"worse than the floor: {', '.join(self.below_floor)}"] if self.below_floor else []
         notes += ["no mean: a run of these arms diverged"] if self.undefined else []
         return "; ".join([f"{self.label} {self._gap(intervals)}".strip(), *notes])
@@ -96,7 +96,7 @@ def sample(registration: Registration, hypothesis: Hypothesis, values: Values) -
         ]
         told = [each[0] for each in lost if len(set(each)) == 1]
         what = "failed to train" if hypothesis.metric else "diverged"
-        label = f"{_words(hypothesis.a)} {what}"
+        label = f"{_words(hypothesis.a)}: {what}"
         return Sample(label, [], seeds=len(seeds), told=len(told), failed=sum(told))
     if hypothesis.rule == "flat":
         by = {

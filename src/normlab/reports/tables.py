@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-from normlab.errors import UserError
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
 from normlab.reports.benchmarks import ratio, read_benchmark
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Table
-from normlab.reports.records import RunRecord
+from normlab.reports.records import RunRecord, check_metric
 from normlab.reports.samples import differences
 from normlab.reports.selection import Selection
 from normlab.reports.statistics import estimate
@@ -97,10 +95,8 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
     failed runs are counted in it, never dropped. Rows and columns that are numbers stand in their
     order, others in order of appearance. Raises UserError for what no run has.
     """
-    logged = {key for run in runs for line in run.metrics for key in line}
-    if value.count("/") == 1 and value not in logged:
-        near = get_close_matches(value, logged, n=1)
-        raise UserError(f"no run has {value}" + (f": did you mean {near[0]}?" if near else "."))
+    if value.count("/") == 1:
+        check_metric(runs, value)
     cells: dict[tuple[str, str], list[RunRecord]] = {}
     for run in runs:
         key = (text.value(run.value(rows)), text.value(run.value(columns)))

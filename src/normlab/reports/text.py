@@ -32,6 +32,7 @@ METRICS = {
     "norm.p": "share of the inputs in the RMS",
     "model.d_hidden": "width of the hidden layers",
     "step": "training step",
+    "time": "training time (seconds)",
 }
 HIDDEN = {  # of a Transformer's norms
     "cos_before": "absolute cosine to (1, ..., 1) of what enters",
@@ -92,7 +93,13 @@ def value(found: Any) -> str:
 
 def arm(point: Sequence[tuple[str, Any]]) -> str:
     """Returns an arm in words: "rmsnorm, init.mean=0.2"."""
-    return ", ".join(value(v) if k == "norm" else f"{k}={value(v)}" for k, v in point) or "all runs"
+
+    def one(key: str, found: Any) -> str:
+        if key == "norm":
+            return "no norm" if found == "none" else value(found)
+        return f"{key}={value(found)}"
+
+    return ", ".join(one(key, found) for key, found in point) or "all runs"
 
 
 def mean_std(values: Sequence[float]) -> str:

@@ -46,13 +46,17 @@ def main(cfg: DictConfig) -> None:
         summary = run(cfg, run_dir, list(HydraConfig.get().overrides.task))
     except UserError as error:
         log.error("%s", error)  # heard of the first process only
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if _in_sweep():
             raise
         if not any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra):
             RunDirectory(run_dir).forget_failed_start()
         sys.exit(2)
     if summary["status"] == "interrupted":
         sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
@@ -200,7 +204,8 @@ def _train_and_test(
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-    for line in in_words(task, summary, config, overrides, directory.path):
+    alone = None if _in_sweep() else overrides
+    for line in in_words(task, summary, config, alone, directory.path):
         log.info("%s", line)
 
 

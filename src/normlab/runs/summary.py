@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from normlab.tasks.task import Task
     from normlab.training.progress import Progress
 
+LEARNED = 0.75  # of what guessing reaches: below it a run has learned something
+
 
 def head(config: Config) -> dict[str, Any]:
     """Returns what is known before the run. Raises UserError for an unknown registration."""
@@ -72,22 +74,26 @@ def result(task: "Task", progress: "Progress") -> dict[str, Any]:
 
 
 def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
-    """Returns what guessing reaches, and whether the run ended at least a quarter below it."""
+    """Returns what guessing reaches, and whether the run ended clearly below it."""
     guess = task.guessing()
     if guess is None:
         return {"guessing": None, "learned": None}
     key, value = guess
     reached = progress.latest.get(key, math.inf)
-    learned = progress.status != "diverged" and reached < 0.75 * value
+    learned = progress.status != "diverged" and reached < LEARNED * value
     return {"guessing": {"metric": key, "value": value}, "learned": learned}
 
 
 def in_words(
-    task: "Task", summary: dict[str, Any], config: Config, overrides: list[str], run_dir: Path
+    task: "Task",
+    summary: dict[str, Any],
+    config: Config,
+    overrides: list[str] | None,
+    run_dir: Path,
 ) -> list[str]:
     """Returns the run's result in a few lines: what came out, against what, and what to try.
 
-    `overrides` are those that led to `config`.
+    `overrides` are those that led to `config`; None in a sweep, which is a contrast itself.
     """
     if summary["status"] == "interrupted":
         again = f"the same command with hydra.run.dir={run_dir} goes on from there"
@@ -96,11 +102,13 @@ def in_words(
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
+    speed = summary["seconds_per_1k_steps"]
+    took = f"{speed:.2f} s per 1k steps" if speed is not None else "too few steps to time"
     tests = ", ".join(shown(scores[task.result]) for scores in summary.get("test", {}).values())
     lines = [
         f"{summary['status']} after {summary['steps']} steps: best {task.metric.key} "
         f"{shown(summary['best_dev']['value'])}, test {task.result} {tests or '-'}, "
-        f"{shown(summary['seconds_per_1k_steps'])} s per 1k steps; all in {run_dir}."
+        f"{took}; all in {run_dir}."
     ]
     if summary["learned"] is None:
         return lines
@@ -108,10 +116,14 @@ def in_words(
     reached = summary["dev"].get(key)
     what = "It learned" if summary["learned"] else "It has learned little or nothing"
     found = "not finite" if reached is None else f"{reached:.2f}"
-    lines.append(f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f}.")
-    if not summary["learned"] and config.init_mean:
-        minutes = max(1, round(summary["training_seconds"] / 60))
-        lines.append(f"The contrast, some {minutes} min of training each:")
+    lines.append(
+        f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f} "
+        f"(learned: below {LEARNED:g} of that)."
+    )
+    if not summary["learned"] and config.init_mean and overrides is not None:
+        minutes = round(summary["training_seconds"] / 60)
+        long = f"some {minutes} min" if minutes else "less than a minute"
+        lines.append(f"The contrast, {long} of training each:")
         norm, mean = config.names.norm, f"init.mean={config.init_mean:g}"
         kept = [o for o in overrides if o.partition("=")[0] not in ("norm", "init.mean")]
         again = shlex.join([f"norm={norm}", "init.mean=0", *kept])

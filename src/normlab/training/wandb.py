@@ -122,8 +122,8 @@ def wandb_settings(
 def _in_a_line(run: Any) -> str:
     """Returns where W&B keeps the run: a first user should not have to wonder, nor log in."""
     if run.offline or run.disabled:
-        return "W&B: offline, no account needed; `wandb sync` uploads it, logger=none leaves it."
-    return f"W&B: {run.url}; logger=none leaves it out."
+        return "W&B: offline, no account needed; `wandb sync` uploads it, logger=none turns it off."
+    return f"W&B: {run.url}; logger=none turns it off."
 
 
 def _first_line(error: Exception) -> str:
