@@ -71,6 +71,18 @@ def test_implementations_train_alike(tiny_config, tmp_path, device, norm):
 
 
 @GPU
+@pytest.mark.parametrize(("precision", "rel"), [("fp32", 1e-3), ("bf16", 3e-2)])
+def test_compiled_trains_alike(tiny_config, tmp_path, precision, rel):
+    found = {}
+    for compiled in ("false", "true"):
+        settings = ["trainer.device=cuda", f"trainer.precision={precision}", "model.dropout=0"]
+        settings += ["norm=rmsnorm", "norm.impl=composed", f"trainer.compile={compiled}"]
+        job.run(tiny_config(*settings), tmp_path / compiled, [])
+        found[compiled] = losses(tmp_path / compiled)
+    assert found["true"] == pytest.approx(found["false"], rel=rel)
+
+
+@GPU
 def test_a_gpu_and_a_cpu_train_alike(tiny_config, tmp_path):
     for device in ("cpu", "cuda"):
         settings = [f"trainer.device={device}", "model.dropout=0", "norm.impl=composed"]

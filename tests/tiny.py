@@ -15,6 +15,7 @@ TINY = (
     "model.heads=2",
     "model.encoder_layers=1",
     "model.decoder_layers=1",
+    "trainer.device=cpu",  # test_cuda.py is for GPUs
     "trainer.max_steps=12",
     "trainer.log_every=4",
     "trainer.eval_every=6",

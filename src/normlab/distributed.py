@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -49,14 +49,16 @@ def joined(here: Place, device: str = "auto") -> Iterator[None]:
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus and not dist.is_nccl_available():
         raise UserError("this torch has no NCCL, which GPUs talk through: set trainer.device=cpu.")
-    if on_gpus and here.local_rank >= (there := torch.cuda.device_count()):
+    # Slurm may show each of its tasks one GPU only, its own.
+    gpu = 0 if "SLURM_GPUS_PER_TASK" in os.environ else here.local_rank
+    if on_gpus and gpu >= (there := torch.cuda.device_count()):
         raise UserError(
             f"process {here.local_rank} has no GPU, this machine has {there}: start at most "
             f"{there} processes on it, or set trainer.device=cpu."
         )
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     if on_gpus:
-        torch.cuda.set_device(here.local_rank)
+        torch.cuda.set_device(gpu)
     timeout = timedelta(seconds=float(os.environ.get("NORMLAB_TIMEOUT", TIMEOUT)))
     try:
         dist.init_process_group(
@@ -74,9 +76,22 @@ def joined(here: Place, device: str = "auto") -> Iterator[None]:
         logging.getLogger().handlers.clear()
     try:
         yield
+    except BaseException:
+        if on_gpus:
+            _abort_nccl()
+        raise
     finally:
         _patient = None
         dist.destroy_process_group()
+
+
+def _abort_nccl() -> None:
+    """Drops the exchanges under way, which a lost peer never ends: leaving would wait for them.
+
+    The names are torch's own, not public; without them the wait ends with NCCL's time limit.
+    """
+    with suppress(AttributeError, RuntimeError):
+        dist.distributed_c10d._get_default_group()._get_backend(torch.device("cuda")).abort()
 
 
 def rank() -> int:

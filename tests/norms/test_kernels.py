@@ -94,11 +94,15 @@ def test_values_and_gradients_are_those_of_the_formula(name, given, ops):
     close = {"rtol": 2e-4, "atol": 2e-4}
     if given == "constant" and centre:  # 0 / 0 up to eps: rounding of the mean times 1 / sqrt(eps)
         close["atol"] = 2e-3
+    if given == "far from zero" and y.is_cuda:  # where Triton's division and root are not exact
+        close["atol"] = 1e-3
     torch.testing.assert_close(y.double(), expected, **close)
     ours = torch.autograd.grad(y, (x, gain, bias), dy)
     theirs = torch.autograd.grad(expected, (x, gain, bias), dy.double())
     for got, want in zip(ours, theirs, strict=True):
         scale = want.abs().max().clamp(min=1e-30) if want.numel() else 1
+        if given == "constant" and y.is_cuda:  # 0 up to that rounding
+            scale = scale.clamp(min=1)
         torch.testing.assert_close((got / scale), (want / scale).to(got.dtype), rtol=0, atol=2e-3)
 
 

@@ -22,6 +22,7 @@ SHORT = (
     "trainer.eval_every=3",
     "trainer.checkpoint_every=2",
     "trainer.threads=1",
+    "trainer.device=cpu",
 )
 TINY = {
     "translation": (

@@ -25,7 +25,7 @@ from normlab.runs.assemble import check_parts
 from normlab.runs.config import Config, check
 from normlab.runs.sweeps import compose_job
 from normlab.tasks.task import Batch, Sums, Task
-from normlab.training.step import autocast, update
+from normlab.training.step import autocast, compile_step, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")
@@ -81,7 +81,7 @@ class Steps:
     ):
         self.objective = task.objective(model.train())
         if config.trainer.compile:
-            self.objective.compile()
+            compile_step(self.objective)
         self.optimizer = components.build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.batches = itertools.cycle(batches)
@@ -136,7 +136,8 @@ def workload(
     batches = [make().to(device) for make in task.batches(epoch=0)[:count]]
     model = components.build_model(config, task.model_arguments)
     if isinstance(chosen, bool):
-        chosen = variants(chosen, recurrent=any(isinstance(m, GRU) for m in model.modules()))
+        one_kernel = device.type == "cpu" and any(isinstance(m, GRU) for m in model.modules())
+        chosen = variants(chosen, recurrent=one_kernel)
 
     def build(variant: Variant) -> Steps | None:
         changed = [*overrides, "logger=none", *variant.overrides]

@@ -136,6 +136,7 @@ def assemble(
 
     from normlab import distributed
     from normlab.training.checkpoint import Checkpoints
+    from normlab.training.step import compile_step
 
     prepare()
     where = device_of(device or config.trainer.device)
@@ -158,7 +159,7 @@ def assemble(
     with keys_of("task", config.task):
         objective = task.objective(model)
     if config.trainer.compile:
-        objective.compile()
+        compile_step(objective)
     owner = {"config": digest(config.plain()), "data": hash_json(contents)}
     return Parts(
         config,

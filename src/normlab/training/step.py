@@ -11,6 +11,16 @@ from normlab.tasks.task import Batch, Sums
 from normlab.training.matrix_speeds import Matrices
 
 
+def compile_step(objective: nn.Module) -> None:
+    """Compiles the forward pass of a step, and with it the backward pass, in place.
+
+    Batches differ in their sizes, and on a GPU in whether these fit its memory accesses; after 8
+    versions, torch's default, it would go on without compiling, with a warning only.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    objective.compile()
+
+
 def update(
     objective: nn.Module,
     batches: Sequence[Batch],
