@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.files import read_csv, write_json, write_text
 from normlab.paths import experiments
@@ -180,7 +181,7 @@ def _real_offsets() -> str:
     from normlab.models.transformer import Transformer
     from normlab.runs.untrained import fresh_model
 
-    lines = ["| norm | placement | mean 0 | mean 0.02 | mean 0.2 |", "|---|---|---|---|---|"]
+    rows = []
     for norm in ("layernorm", "rmsnorm"):
         for placement in ("post", "pre"):
             cells = []
@@ -190,8 +191,9 @@ def _real_offsets() -> str:
                 assert isinstance(model, Transformer)
                 found = geometry.geometry(model, [geometry.random_batch], torch.device("cpu"))
                 cells.append(f"{max(of['offset'] for of in found.values()):.3g}")
-            lines.append(f"| {norm} | {placement} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([norm, placement, *cells])
+    head = ["norm", "placement", "mean 0", "mean 0.02", "mean 0.2"]
+    return "\n".join(markdown.table(head, rows))
 
 
 def geometry(args: argparse.Namespace) -> None:

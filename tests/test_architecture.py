@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
-BASICS = ("errors", "types", "files", "paths", "ranks", "distributed")
+BASICS = ("errors", "types", "files", "markdown", "paths", "ranks", "distributed")
 SHARED = (  # what several tasks stand on
     "tasks.task",
     "tasks.batching",
@@ -38,6 +38,7 @@ RULES = {
     "errors.py": ((), HYDRA | {"torch"}),
     "types.py": ((), HYDRA | {"torch"}),
     "files.py": (("errors",), HYDRA | {"torch"}),
+    "markdown.py": ((), HYDRA | {"torch"}),
     "paths.py": ((), HYDRA | {"torch"}),
     "cli.py": (("paths", "runs.command_line"), HYDRA | {"torch"}),
     "__main__.py": (("cli",), HYDRA | {"torch"}),
@@ -75,7 +76,7 @@ RULES = {
         for name, model in (("images", "convpool"), ("retrieval", "order"), ("reading", "reader"))
     },
     "training": (("training", "tasks.task", "distributed", *BASICS), HYDRA),
-    "analysis": (("analysis", "models", "norms", "errors"), HYDRA),
+    "analysis": (("analysis", "models", "norms", "errors", "markdown"), HYDRA),
     # From the config to the reports all of ours may meet here, and nowhere else.
     "runs": (
         (
@@ -106,7 +107,7 @@ RULES = {
         ),
         HYDRA,
     ),
-    "reports": (("reports", "errors", "files", "registration"), HYDRA | {"torch"}),
+    "reports": (("reports", "errors", "files", "markdown", "registration"), HYDRA | {"torch"}),
 }
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.models.transformer import DecoderLayer, Transformer
 from normlab.norms import CRMSNorm, LayerNorm, RMSNorm
@@ -188,22 +189,19 @@ def page(
     beams = list(rows[0].differ)
     head = ["network", "parameters", "largest gap of a logit"]
     head += [f"beam {b}: {what}" for b in beams for what in ("sentences that differ", "BLEU")]
-    lines = [
-        HEAD.format(
-            steps=summary.get("steps"),
-            commit=str(summary.get("commit"))[:10],
-            data=summary.get("data"),
-            test_set=test_set,
-            sentences=sentences,
-        ),
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
+    about = HEAD.format(
+        steps=summary.get("steps"),
+        commit=str(summary.get("commit"))[:10],
+        data=summary.get("data"),
+        test_set=test_set,
+        sentences=sentences,
+    )
+    cells = [
+        [row.name, f"{row.parameters:,}", f"{row.logits:.1g}"]
+        + [cell for b in beams for cell in (str(row.differ[b]), f"{row.bleu[b]:.2f}")]
+        for row in rows
     ]
-    for row in rows:
-        cells = [row.name, f"{row.parameters:,}", f"{row.logits:.1g}"]
-        cells += [c for b in beams for c in (str(row.differ[b]), f"{row.bleu[b]:.2f}")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([about, *markdown.table(head, cells)]) + "\n"
 
 
 HEAD = """\

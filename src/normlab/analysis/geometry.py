@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.models.seq2seq import Seq2Seq
 from normlab.models.transformer import Transformer
@@ -153,9 +154,8 @@ def metrics(measured: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def table(measured: dict[str, dict[str, float]]) -> str:
     """Returns what `geometry` gives as Markdown, a row for each norm, and the level of chance."""
-    lines = [f"| norm | {' | '.join(COLUMNS.values())} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, of in measured.items():
-        lines.append(f"| {name} | {' | '.join(f'{of[key]:.3g}' for key in COLUMNS)} |")
+    rows = [[name, *(f"{of[key]:.3g}" for key in COLUMNS)] for name, of in measured.items()]
+    lines = markdown.table(["norm", *COLUMNS.values()], rows)
     widths = sorted({int(of["width"]) for of in measured.values()})
     levels = ", ".join(f"{chance(width):.3g} at width {width}" for width in widths)
     return "\n".join([*lines, "", f"|cos| of a random direction to 1: {levels}."])

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from normlab import markdown
 from normlab.analysis import invariance
 from normlab.norms import functional
 from normlab.norms.base import Norm, NormFactory
@@ -135,9 +136,8 @@ def page(
     lines = [HEAD.format(delta=delta)]
     lines += [f"- dL/d{name}: {_shown(value)}" for name, value in closed.items()]
     columns = list(next(iter(measured.values())))
-    lines += ["", TABLE, f"| norm | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for name, of in measured.items():
-        lines.append(f"| {name} | {' | '.join(_shown(of[c]) for c in columns)} |")
+    rows = [[name, *(_shown(of[c]) for c in columns)] for name, of in measured.items()]
+    lines += ["", TABLE, *markdown.table(["norm", *columns], rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.models.seq2seq import Seq2Seq
 
@@ -68,11 +69,11 @@ def hidden_statistics(
 def table(statistics: dict[str, float]) -> str:
     """Returns what `hidden_statistics` gives as a Markdown table, a row for each <where>."""
     columns = [f"{name}_{position}" for name in ("mean", "std") for position in POSITIONS]
-    lines = [f"| where | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    rows = []
     for where in dict.fromkeys(key.split("/")[1] for key in statistics):
         values = [statistics.get(f"hidden/{where}/{column}", math.nan) for column in columns]
-        lines.append(f"| {where} | {' | '.join(f'{value:.2f}' for value in values)} |")
-    return "\n".join(lines)
+        rows.append([where, *(f"{value:.2f}" for value in values)])
+    return "\n".join(markdown.table(["where", *columns], rows))
 
 
 class _Tap:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from normlab import markdown
 from normlab.norms.base import NormFactory, reparameterise
 
 SENTENCES, POSITIONS, INPUTS, UNITS = 4, 6, 10, 16
@@ -114,7 +115,7 @@ def claim(measured: Mapping[str, Residuals]) -> tuple[bool, str]:
 
 def page(measured: Mapping[str, Residuals], with_eps: Mapping[str, float], marks: Marks) -> str:
     """Returns the table as a Markdown page; `with_eps` as `eps_matters` gives it."""
-    lines = [HEAD, f"| norm | {' | '.join(CHANGES)} |", "|---" * (len(CHANGES) + 1) + "|"]
+    rows = []
     for name, of in measured.items():
         cells = []
         for change in CHANGES:
@@ -122,13 +123,14 @@ def page(measured: Mapping[str, Residuals], with_eps: Mapping[str, float], marks
             mark = marks.get(name, {}).get(PAPER.get(change, ""), "")
             paper = {"": "", "1": " (paper: yes)", "0": " (paper: no)"}[mark]
             cells.append(f"{moved}{paper}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *cells])
+    lines = [HEAD, *markdown.table(["norm", *CHANGES], rows)]
     differ = disagreements(measured, marks)
     total = len(marks) * len(PAPER)
     lines += ["", f"Of the paper's {total} marks {total - len(differ)} agree."]
     lines += [f"- {name}, {change}: {EXPLAINED[name, change]}" for name, change in differ]
-    lines += ["", EPS, "| norm | weights 1/1000 of their size |", "|---|---|"]
-    lines += [f"| {name} | {max(value, EXACT):.1g} |" for name, value in with_eps.items()]
+    small = [(name, f"{max(value, EXACT):.1g}") for name, value in with_eps.items()]
+    lines += ["", EPS, *markdown.table(["norm", "weights 1/1000 of their size"], small)]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from normlab import markdown
 from normlab.norms.base import Norm
 
 ROWS, WIDTH = 64, 512
@@ -88,10 +89,10 @@ def table(records: Iterable[Mapping[str, Any]], dtype: str) -> str:
             cell = f"{_digits(record['output'])} / {_digits(record['spread'])}"
             rows.setdefault(record["norm"], {})[record["offset"]] = cell
     offsets = list(next(iter(rows.values())))
-    heads = " | ".join(f"{offset:g}" for offset in offsets)
-    lines = [f"| norm | {heads} |", "|---" * (len(offsets) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(cells.values())} |" for name, cells in rows.items()]
-    return "\n".join(lines)
+    head = ["norm", *(f"{offset:g}" for offset in offsets)]
+    return "\n".join(
+        markdown.table(head, [[name, *cells.values()] for name, cells in rows.items()])
+    )
 
 
 def _digits(value: float | None) -> str:

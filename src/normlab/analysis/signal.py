@@ -16,6 +16,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from normlab import markdown
 from normlab.models.rnnsearch import RNNSearch
 from normlab.models.seq2seq import Seq2Seq
 
@@ -95,13 +96,12 @@ def table(records: Sequence[Mapping[str, Any]], columns: Sequence[str] = Shares.
     """Returns the records as Markdown, one row a norm and placement."""
     means = list(dict.fromkeys(record["mean"] for record in records))
     shown = [(share, mean) for share in columns for mean in means]
-    heads = " | ".join(f"{share}, mean {mean:g}" for share, mean in shown)
-    lines = [f"| norm | placement | {heads} |", "|---" * (len(shown) + 2) + "|"]
+    head = ["norm", "placement", *(f"{share}, mean {mean:g}" for share, mean in shown)]
+    rows = []
     for norm, placement in dict.fromkeys((r["norm"], r["placement"]) for r in records):
         of = {r["mean"]: r for r in records if (r["norm"], r["placement"]) == (norm, placement)}
-        cells = " | ".join(f"{of[mean][share]:.4f}" for share, mean in shown)
-        lines.append(f"| {norm} | {placement} | {cells} |")
-    return "\n".join(lines)
+        rows.append([norm, placement, *(f"{of[mean][share]:.4f}" for share, mean in shown)])
+    return "\n".join(markdown.table(head, rows))
 
 
 class Trained(NamedTuple):
@@ -120,10 +120,11 @@ def prediction(records: Sequence[Mapping[str, Any]], runs: Sequence[Trained]) ->
     for run in runs:
         nlls.setdefault(run[:3], []).append(run.nll)
     rows = sorted((shares[key], sum(of) / len(of), *key) for key, of in nlls.items())[::-1]
-    lines = ["| apart | dev NLL | norm | placement | mean |", "|---|---|---|---|---|"]
+    cells = []
     for share, nll, norm, placement, mean in rows:
         end = f"{nll:.2f}" if math.isfinite(nll) else "diverged"
-        lines.append(f"| {share:.5f} | {end} | {norm} | {placement} | {mean:g} |")
+        cells.append([f"{share:.5f}", end, norm, placement, f"{mean:g}"])
+    lines = markdown.table(["apart", "dev NLL", "norm", "placement", "mean"], cells)
     for title, kept in (
         ("all starts", rows),
         ("those whose runs ended", [row for row in rows if math.isfinite(row[1])]),
@@ -145,11 +146,9 @@ class Annotated(NamedTuple):
 
 def annotation_table(runs: Sequence[Annotated]) -> str:
     """Returns a Markdown row for each shift and norm: medians over runs, dev NLLs as means."""
-    lines = [
-        "| init.apply_to | norm | token, untrained | apart, untrained | runs | token, trained "
-        "| apart, trained | runs | dev NLL |",
-        "|---" * 9 + "|",
-    ]
+    head = ["init.apply_to", "norm", "token, untrained", "apart, untrained", "runs"]
+    head += ["token, trained", "apart, trained", "runs", "dev NLL"]
+    rows = []
     arms = {(run.shifted, run.norm) for run in runs}
     for shifted, norm in sorted(arms, key=lambda arm: (arm[0] != "nothing", arm)):
         of = [run for run in runs if (run.shifted, run.norm) == (shifted, norm)]
@@ -159,9 +158,8 @@ def annotation_table(runs: Sequence[Annotated]) -> str:
                 middle = [getattr(each, share) for each in found]
                 cells.append(f"{statistics.median(middle):.2g}" if middle else "-")
             cells.append(f"{len(found)}")
-        cells.append(f"{statistics.mean(run.nll for run in of):.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{statistics.mean(run.nll for run in of):.2f}"])
+    return "\n".join(markdown.table(head, rows))
 
 
 # Of the pages that scripts/analyze.py writes.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from normlab import distributed
+from normlab import distributed, markdown
 from normlab.benchmarks.steps import Variant, build_steps
 from normlab.benchmarks.timing import interleave
 from normlab.errors import UserError
@@ -86,7 +86,7 @@ def _start(
 
 
 def _table(found: dict[int, list[dict[str, float]]]) -> list[str]:
-    lines = ["| processes | ms a step | items/s | efficiency | exchange |", "|---|---|---|---|---|"]
+    rows = []
     for count, starts in found.items():
         steps = np.array([start["step"] for start in starts])
         exchange = 1 - np.array([start["alone"] for start in starts]) / steps
@@ -98,8 +98,8 @@ def _table(found: dict[int, list[dict[str, float]]]) -> list[str]:
         else:
             row.append("-")
         row.append(_spread(100 * exchange, "{:.0f} %") if count > 1 else "-")
-        lines.append("| " + " | ".join(row) + " |")
-    return lines
+        rows.append(row)
+    return markdown.table(["processes", "ms a step", "items/s", "efficiency", "exchange"], rows)
 
 
 def _spread(values: np.ndarray, form: str) -> str:

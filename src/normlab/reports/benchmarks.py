@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.reports import text
 from normlab.reports.statistics import estimate
@@ -234,7 +235,7 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         head += ["of the copy's bandwidth"]
     if "peak" in record:
         head += ["peak memory, in tensors"]
-    lines = [heading, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for name in times:
         row = [name, f"{unit * took[name]:.1f}", str(ratio(record, name, baseline))]
         if items is not None:
@@ -259,8 +260,8 @@ def _table(record: dict[str, Any], kind: str) -> list[str]:
         if "peak" in record:
             peak = record["peak"].get(name)
             row.append("-" if peak is None else f"{2 * peak / record['copy_bytes']:.1f}")
-        lines.append("| " + " | ".join(row) + " |")
-    return lines
+        rows.append(row)
+    return [heading, "", *markdown.table(head, rows)]
 
 
 def _gain(record: Mapping[str, Any], name: str) -> Ratio | None:

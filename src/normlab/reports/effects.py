@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from normlab import markdown
 from normlab.registration import MIN_SEEDS, Arm, within
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, values
@@ -58,20 +59,19 @@ def effect_table(found: Evidence, spec: Effects) -> list[str]:
     head = [f"effect on the {text.metric(spec.metric)}"]
     head += [f"{text.metric(spec.within)}: {text.value(point)}" for point in points]
     head += [f"{text.value(b)} less {text.value(a)}" for a, b in itertools.pairwise(points)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return [*lines, *effect_rows(spec, by_point)]
+    return markdown.table(head, effect_rows(spec, by_point))
 
 
-def effect_rows(spec: Effects, measured: Sequence[Values]) -> list[str]:
-    """Returns a Markdown row for each effect: in each of `measured`, and the gaps between them."""
-    lines = []
+def effect_rows(spec: Effects, measured: Sequence[Values]) -> list[list[str]]:
+    """Returns the cells of each effect: in each of `measured`, and the gaps between them."""
+    rows = []
     for words, factors, arms in contrasts(spec, list(measured[0])):
         at = [contrast(spec, factors, {arm: each[arm] for arm in arms}) for each in measured]
         gaps = [{s: b[s] - a[s] for s in a.keys() & b.keys()} for a, b in itertools.pairwise(at)]
         cells = [_cell(list(by_seed.values())) for by_seed in [*at, *gaps]]
         if set(cells) != {NONE}:
-            lines.append("| " + " | ".join([words, *cells]) + " |")
-    return lines
+            rows.append([words, *cells])
+    return rows
 
 
 def contrasts(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from normlab import markdown
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, read_evidence
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
@@ -21,6 +22,7 @@ from normlab.reports.verdicts import (
 
 BENCHMARK = "benchmark"  # what a claim about time rests on, in place of a registration
 PAPER = ("Table", "Figure", "Appendix")  # how the items of the paper itself begin
+HEAD = "from", "claim", "verdict", "evidence", "registered", "power, at a true difference", "commit"
 Row = tuple[str, str, str, str, str]  # verdict, evidence, protocol and registration, power, commit
 
 
@@ -56,13 +58,11 @@ def write_index(experiments: Sequence[Experiment], root: Path, results: Path) ->
         "",
         RULES,
         "",
-        "| from | claim | verdict | evidence | registered | power, at a true difference | commit |",
-        "|---|---|---|---|---|---|---|",
+        *markdown.table(
+            HEAD,
+            [(item, claim, f"**{verdict}**", *more) for item, claim, (verdict, *more) in rows],
+        ),
     ]
-    for item, claim, (verdict, evidence, registered, power, found) in rows:
-        lines.append(
-            f"| {item} | {claim} | **{verdict}** | {evidence} | {registered} | {power} | {found} |"
-        )
     if shared := [e for e in experiments if e.runs_of]:
         names = {e.name: e.item for e in experiments}
         lines += [

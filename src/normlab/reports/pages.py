@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from normlab import markdown
 from normlab.reports import text
 from normlab.reports.effects import NOTE, effect_table, is_factorial
 from normlab.reports.evidence import Evidence
@@ -121,20 +122,21 @@ def _claims(found: Evidence) -> list[str]:
         "evidence",
         "other metrics disagree",
     ]
-    lines = ["## Claims", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for verdict, each in zip(found.verdicts, found.registration.hypotheses, strict=True):
         margin = f", margin {each.margin:g}" if each.rule != "fails" else ""
         floor = "" if each.floor is None else f", floor {each.floor:g}"
-        row = [
-            found.experiment.claims[each.claim],
-            f"{each.rule}{margin}{floor}; {each.metric or 'divergence'}",
-            text.power(each),
-            f"**{verdict.verdict}**",
-            verdict.evidence,
-            verdict.disagrees or "-",
-        ]
-        lines.append("| " + " | ".join(row) + " |")
-    return [*lines, ""]
+        rows.append(
+            [
+                found.experiment.claims[each.claim],
+                f"{each.rule}{margin}{floor}; {each.metric or 'divergence'}",
+                text.power(each),
+                f"**{verdict.verdict}**",
+                verdict.evidence,
+                verdict.disagrees or "-",
+            ]
+        )
+    return ["## Claims", "", *markdown.table(head, rows), ""]
 
 
 def _about_earlier(runs: Sequence[RunRecord]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from normlab import markdown
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
 from normlab.reports.benchmarks import ratio, read_benchmark
@@ -30,7 +31,7 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
     if table.benchmark:
         head.append(f"[step](../../benchmarks/{table.benchmark}.md) : torch's LayerNorm")
     head += ["runs", "implementation"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = []
     for arm, runs in arms.items():
         row = [text.value(found) for _, found in arm]
         against = tuple((key, experiment.baseline.get(key, found)) for key, found in arm)
@@ -41,8 +42,8 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
         if table.benchmark:
             row.append(times.get(str(dict(arm).get("norm")), "-"))
         row += [_statuses(runs, found), distinct(runs, "norm_impl")]
-        lines.append("| " + " | ".join(row) + " |")
-    return lines
+        rows.append(row)
+    return markdown.table(head, rows)
 
 
 def _step_times(found: Evidence, benchmark: str) -> dict[str, str]:
@@ -103,11 +104,11 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
         cells.setdefault(key, []).append(run)
     row_labels = sorted(dict.fromkeys(row for row, _ in cells), key=_as_number)
     column_labels = sorted(dict.fromkeys(column for _, column in cells), key=_as_number)
-    lines = [f"| {rows} | {' | '.join(column_labels)} |", "|---" * (len(column_labels) + 1) + "|"]
-    for row in row_labels:
-        texts = [_cell(cells.get((row, column), []), value) for column in column_labels]
-        lines.append(f"| {row} | {' | '.join(texts)} |")
-    return "\n".join(lines)
+    shown = [
+        [row, *(_cell(cells.get((row, column), []), value) for column in column_labels)]
+        for row in row_labels
+    ]
+    return "\n".join(markdown.table([rows, *column_labels], shown))
 
 
 def heading(runs: Sequence[RunRecord], value: str) -> str:
