@@ -291,7 +291,9 @@ def main() -> None:
             )
         if command is conversion:
             parts.add_argument("run_dir", type=Path, help="a pre-norm LayerNorm run of train.py")
-            parts.add_argument("--checkpoint", default="best", help="best (default), last, ...")
+            parts.add_argument(
+                "--checkpoint", default="", help="best, last, ...; default: as the run's test"
+            )
     args = parser.parse_args()
     try:
         COMMANDS[args.command](args)

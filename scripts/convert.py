@@ -18,7 +18,9 @@ def main() -> None:
         help="RMSNorm on vectors of mean 0, or the same without their last entry",
     )
     parser.add_argument("--out", type=Path, help="the new directory; default: RUN_DIR_<to>")
-    parser.add_argument("--checkpoint", default="best", help="best (default), last or average")
+    parser.add_argument(
+        "--checkpoint", default="", help="best, last or average; default: as the run's test"
+    )
     args = parser.parse_args()
     out = args.out or args.run_dir.with_name(f"{args.run_dir.resolve().name}_{args.to}")
     try:

@@ -8,19 +8,22 @@ from normlab.errors import UserError
 from normlab.reports.figures import Panel, draw_curves, wide, write_figure
 from normlab.reports.records import check_metric, read_runs
 
+KEYS = ("train/loss", "dev/bleu", "dev/error", "dev/recall")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dirs", nargs="+", type=Path)
-    parser.add_argument("--keys", nargs="+", default=["train/loss", "dev/bleu"])
+    parser.add_argument("--keys", nargs="+", help=f"default: of {', '.join(KEYS)} those there are")
     parser.add_argument("--against", default="step", choices=("step", "time"))
     parser.add_argument("--out", type=Path, default=Path("curves.png"), help=".png or .svg")
     args = parser.parse_args()
     try:
         runs = read_runs(args.run_dirs)
-        for key in args.keys:
+        for key in args.keys or ():
             check_metric(runs, key)
-        panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in args.keys]
+        keys = args.keys or [key for key in KEYS if any(run.curve(key)[1] for run in runs)]
+        panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in keys or KEYS]
         write_figure(panels, draw_curves, args.out)
     except UserError as error:
         sys.exit(str(error))

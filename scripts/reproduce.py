@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.errors import UserError
@@ -21,14 +22,12 @@ from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
-from normlab.reports.records import ENDED, collect, records_folder, restore
+from normlab.reports.records import ENDED, RunRecord, collect, records_folder, restore
 from normlab.reports.selection import Selection
 from normlab.reports.text import commit
 from normlab.reports.web import write_web_page
 from normlab.runs.environment import code_version
-
-# Overrides that leave a registered run what it is: where its data lie, where it runs, who watches.
-FREE = ("data", "data.dir", "data.cache_dir", "seed", "trainer.device", "logger")
+from normlab.runs.registered import check_free
 
 
 def main() -> None:
@@ -57,18 +56,17 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
     registration = experiment.registrations[args.scale]
-    if registration.hypotheses and (other := [o for o in overrides if not is_free(o)]):
-        raise UserError(
-            f"{other[0]} is not what was registered: change the registration and its YAML file."
-        )
+    if registration.hypotheses:
+        check_free(overrides)
     if (cost := registration.cost()) and not args.yes:
         raise UserError(f"estimated cost: {cost}. Add --yes to start.")
     sweep = f"{experiment.evidence}/{args.scale}"
     overrides = [f"+{experiment.evidence}={args.scale}", *overrides]
     evidence, code = read_evidence(experiment, args.scale, args.results), 0
     if args.scale == SMOKE or left(evidence.selection, code_version()):
+        chosen = None if args.scale == SMOKE else evidence.selection.runs
         records = records_folder(args.results, sweep)
-        code = run_sweep(overrides, args.launcher, records, args.results)
+        code = run_sweep(overrides, args.launcher, records, args.results, chosen)
         evidence = read_evidence(experiment, args.scale, args.results)
     if args.scale == SMOKE:
         print(pipeline(evidence))
@@ -90,34 +88,41 @@ def left(selection: Selection, here: str | None) -> bool:
     Raises UserError where recorded ones are of another commit: runs of two make no table.
     """
     recorded, name = len(selection.runs), selection.registration.name
-    if selection.registration.hypotheses and (not here or "+" in here) and not selection.complete:
-        raise UserError(f"commit first: runs of code that is {commit(here)} get no verdict.")
     if selection.complete:
         print(f"all {recorded} runs of {name} are recorded: they are not trained again")
         return False
+    if selection.registration.hypotheses and not here:
+        raise UserError("git does not say which commit this code is: its runs get no verdict.")
+    if selection.registration.hypotheses and "+" in str(here):
+        raise UserError("commit your changes first: runs of uncommitted code get no verdict.")
     if recorded and (made_at := selection.runs[0].summary["commit"]) != here:  # one for them all
         raise UserError(
             f"{recorded} of {selection.expected} runs of {name} are recorded, made at commit "
             f"{commit(made_at)}, and runs of two commits make no table. To go on, start this in a "
             f"checkout of it (git worktree add) to whose results/{name} their records are copied; "
-            f"to begin anew, delete results/{name} and runs/{name}."
+            f"to begin anew, delete results/{name}/runs and runs/{name}."
         )
     return True
 
 
-def is_free(override: str) -> bool:
-    """Returns whether an override leaves a registered run what it is."""
-    return override.partition("=")[0] in FREE
+def run_sweep(
+    overrides: list[str],
+    launcher: str,
+    records: Path,
+    results: Path,
+    chosen: Sequence[RunRecord] | None,
+) -> int:
+    """Runs and records the sweep in train.py and shows how far it is; returns its exit code.
 
-
-def run_sweep(overrides: list[str], launcher: str, records: Path, results: Path) -> int:
-    """Runs and records the sweep in train.py and shows how far it is; returns its exit code."""
+    What another machine measured stands as finished here: any record, or the `chosen` ones.
+    """
     from normlab.runs.sweeps import check_begun, sweep_directories
 
     jobs = sweep_directories(CONF, overrides)
-    for job in jobs:  # what another machine measured stands as finished here
-        restore(records / job.name, job)
-    if records.parent.name != SMOKE:
+    for job in jobs:
+        if chosen is None or job.name in [run.path.name for run in chosen]:
+            restore(records / job.name, job)
+    if chosen is not None:
         check_begun(jobs, code_version())
     code = train(jobs, overrides, launcher)
     for job in jobs:

@@ -79,6 +79,7 @@ def test_compiled_trains_alike(tiny_config, tmp_path, precision, rel):
         settings += ["norm=rmsnorm", "norm.impl=composed", f"trainer.compile={compiled}"]
         job.run(tiny_config(*settings), tmp_path / compiled, [])
         found[compiled] = losses(tmp_path / compiled)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert found["true"] == pytest.approx(found["false"], rel=rel)
 
 

@@ -24,6 +24,7 @@ from normlab.reports.text import bullets
 from normlab.runs.arguments import kind_of
 from normlab.runs.components import stock_norm
 from normlab.runs.config import check
+from normlab.runs.registered import check_free
 from normlab.runs.sweeps import check_begun, compose_job, register_resolvers
 
 ROOT = Path(__file__).parents[1]
@@ -178,9 +179,16 @@ def test_runs_that_could_get_no_verdict_are_not_started():
     decisive = select(next(r for r in table2.values() if r.hypotheses), [])
     for here in (None, "1" * 40 + "+changes"):
         assert left(smoke, here)  # which decides nothing
-        with pytest.raises(UserError, match="commit first"):
+        with pytest.raises(UserError, match="get no verdict"):
             left(decisive, here)
     assert left(decisive, "1" * 40)
+
+
+def test_what_is_registered_cannot_be_overridden():
+    check_free(["data=text", "data.dir=x", "seed=11", "hydra.launcher.n_jobs=1", "logger=none"])
+    for override in ("norm.eps=5", "data=grammar", "+trainer.clip=1", "~norm.eps"):
+        with pytest.raises(UserError, match="is not what was registered"):
+            check_free([override])
 
 
 def test_a_sweep_does_not_go_on_with_what_another_commit_began(tmp_path):

@@ -49,9 +49,11 @@ def joined(here: Place, device: str = "auto") -> Iterator[None]:
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus and not dist.is_nccl_available():
         raise UserError("this torch has no NCCL, which GPUs talk through: set trainer.device=cpu.")
-    # Slurm may show each of its tasks one GPU only, its own.
-    gpu = 0 if "SLURM_GPUS_PER_TASK" in os.environ else here.local_rank
-    if on_gpus and gpu >= (there := torch.cuda.device_count()):
+    there = torch.cuda.device_count() if on_gpus else 0
+    # Slurm may show each of its tasks one GPU only, its own; torchrun (RANK) shows all of them.
+    own = there == 1 and "SLURM_GPUS_PER_TASK" in os.environ and "RANK" not in os.environ
+    gpu = 0 if own else here.local_rank
+    if on_gpus and gpu >= there:
         raise UserError(
             f"process {here.local_rank} has no GPU, this machine has {there}: start at most "
             f"{there} processes on it, or set trainer.device=cpu."

@@ -40,7 +40,7 @@ class Hypothesis:
     expected: float = 0.0  # the true difference (of `fails`: share) for which the power holds
     spread: str = ""  # where that power's spread was observed: "table2/multi30k dev/nll", and of
     # which norms, where not of all: "norms/grammar dev/nll layernorm rmsnorm"; none only by name
-    scale: float = 1.0  # what the spread is multiplied by, when the pilot says that it shrinks
+    scale: float = 1.0  # what the spread is multiplied by, where another is expected
     power: float | None = None  # simulated with the whole table (scripts/power.py)
 
 

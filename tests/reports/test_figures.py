@@ -4,6 +4,8 @@ import json
 import math
 
 import pytest
+from processes import script
+from synthetic import write_run
 
 pytest.importorskip("matplotlib")
 
@@ -149,3 +151,14 @@ def test_curves_are_read_from_metrics(tmp_path):
     record = read_record(tmp_path)
     assert record.curve("dev/bleu", "time") == ([60.0], [1.0])
     assert record.curve("train/loss") == ([], [])
+
+
+def test_scripts_name_a_metric_that_no_run_has(tmp_path):
+    runs = [write_run(tmp_path, norm, 1, dev_nll=[3.0, 2.0]) for norm in ("rmsnorm", "none")]
+    drawn = tmp_path / "curves.png"
+    for name, key in (("curves.py", "--keys"), ("table.py", "--value")):
+        done = script(f"scripts/{name}", *runs, key, "dev/nlll", cwd=tmp_path)
+        assert done.returncode == 1 and not done.stdout and not drawn.exists()
+        assert "no run has dev/nlll: did you mean dev/nll?" in done.stderr
+    done = script("scripts/curves.py", *runs, "--out", drawn)
+    assert done.returncode == 0 and drawn.exists()  # though they have none of the usual keys

@@ -7,7 +7,7 @@ import yaml
 from synthetic import write_run
 
 from normlab.errors import UserError
-from normlab.files import read_sealed
+from normlab.files import read_sealed, write_sealed
 from normlab.reports.records import collect, read_record, read_records, restore
 
 
@@ -62,13 +62,19 @@ def test_a_restored_record_stands_as_the_finished_run_and_replaces_none_that_end
     elsewhere = tmp_path / "elsewhere" / run.name
     restore(record, elsewhere)
     assert read_record(elsewhere).summary == read_record(run).summary
-    for status, stays in (("diverged", True), ("interrupted", False)):
-        (elsewhere / "summary.json").write_text(json.dumps({"status": status}))
+    limits = {"limits": {"max_steps": 100}}
+    write_sealed(record / "summary.json", read_sealed(record / "summary.json") | limits)
+    for found, stays in (
+        ({"status": "diverged", **limits}, True),
+        ({"status": "interrupted", **limits}, False),
+        ({"status": "interrupted", "limits": {"max_steps": 900}}, True),  # it was to go on
+        ({}, False),
+    ):
+        (elsewhere / "summary.json").write_text(json.dumps(found))
+        (elsewhere / "checkpoints").mkdir(exist_ok=True)
         restore(record, elsewhere)
-        assert (json.loads((elsewhere / "summary.json").read_text()) == {"status": status}) == stays
-    (elsewhere / "summary.json").write_text('{"status": "interrupted", "limits": {"max_steps": 9}}')
-    restore(record, elsewhere)  # which was to go on for longer
-    assert read_sealed(elsewhere / "summary.json")["status"] == "interrupted"
+        assert (read_sealed(elsewhere / "summary.json") == found) == stays
+        assert (elsewhere / "checkpoints").exists() == stays  # those are half trained
     restore(tmp_path / "nothing", tmp_path / "there")
     assert not (tmp_path / "there").exists()
 

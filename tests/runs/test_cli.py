@@ -36,6 +36,13 @@ def test_help_shows_every_option_and_field():
         assert field in done.stdout
 
 
+@pytest.mark.slow
+def test_help_may_be_cut_short():
+    shown = start("train.py", "--help")
+    shown.stdout.close()  # as `| head` does when it has read enough
+    assert shown.wait(60) == 0
+
+
 def test_help_answers_for_what_was_chosen():
     done = python("train.py", "norm=prmsnorm", "data=text", "seed=1,2", "--help")
     assert done.returncode == 0, done.stderr

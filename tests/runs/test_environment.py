@@ -52,7 +52,7 @@ def test_new_files_of_ours_that_git_does_not_know_are_changes(tmp_path, monkeypa
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(environment, "__file__", str(module))
     (tmp_path / "notes.txt").touch()  # no code
-    version = environment.code_version.__wrapped__  # it is asked once a process
+    version = environment._code_version.__wrapped__  # it is found once a process
     assert "+" not in version()
     for name in ("src/normlab/new.py", "experiments/new/experiment.toml", "conf/norm/new.yaml"):
         new = tmp_path / name

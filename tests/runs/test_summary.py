@@ -50,3 +50,5 @@ def test_the_contrast_is_the_same_command_with_another_mean_or_norm():
         "  # initial weights around 0",
         "    python train.py norm=layernorm init.mean=0.2 'data.dir=my corpus'  # LayerNorm",
     ]
+    in_a_sweep = in_words(task, summary, config, None, Path("runs/r"))
+    assert len(in_a_sweep) == 2 and "It has learned little or nothing" in in_a_sweep[-1]

@@ -171,7 +171,7 @@ def _command(found: Evidence) -> list[str]:
         command += f" {source} data.dir=DIR"
     commits = sorted({text.commit(run.summary.get("commit")) for run in runs})
     return [
-        "To run it again (DIR holds the data):",
+        f"To run it again{' (DIR holds the data)' if 'DIR' in command else ''}:",
         "",
         f"    {command}",
         "",

@@ -195,10 +195,15 @@ def restore(record: Path, run_dir: Path) -> None:
     """
     if not (record / "summary.json").exists():
         return
-    if (run_dir / "summary.json").exists():
-        there, recorded = (read_sealed(at / "summary.json") for at in (run_dir, record))
-        if there["status"] in ENDED or there.get("limits") != recorded.get("limits"):
-            return
+    try:
+        there = read_sealed(run_dir / "summary.json")
+    except UserError:  # none, or a damaged one, which is no result
+        there = {}
+    limits = read_sealed(record / "summary.json").get("limits")
+    if there.get("status") in ENDED or there.get("limits", limits) != limits:
+        return
+    for unfinished in ("checkpoints", "hypotheses", "references"):
+        shutil.rmtree(run_dir / unfinished, ignore_errors=True)
     shutil.copytree(record, run_dir, dirs_exist_ok=True)
 
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         if flags := [each for each in unknown if each.startswith("-")]:
             raise UserError(suggestions.unknown_flag(flags[0]))
         if known.help:
-            print(sweeps.help_for(CONF, known.overrides))
+            _show(sweeps.help_for(CONF, known.overrides))
             return
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
         train()
@@ -53,6 +53,13 @@ def main(arguments: Sequence[str]) -> None:
         if LOGGED not in getattr(error, "__notes__", ()):
             raise
         sys.exit(1)
+
+
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads has read enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says so again
 
 
 def _end(sentence: str, code: int) -> NoReturn:

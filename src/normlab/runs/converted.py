@@ -18,9 +18,10 @@ from normlab.runs.identity import digest
 from normlab.runs.loaded import LoadedRun, load_run
 
 
-def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "best") -> dict[str, Any]:
+def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "") -> dict[str, Any]:
     """Makes `out` a run directory whose best weights are those of `run_dir`, converted.
 
+    checkpoint: as in `load_run`.
     to: prermsnorm or precrmsnorm (analysis/conversion.py). Returns its summary. Raises UserError
     for a run that cannot be converted, and when there is a run in `out` already.
     """
@@ -44,13 +45,13 @@ def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "best") -> 
         shutil.copyfile(run_dir / "tokenizer.json", out / "tokenizer.json")
         owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
         Checkpoints(directory.checkpoints, owner=owner).save_weights("best", target.state_dict())
-        summary = _summary(run, config.names.norm, to, checkpoint, target)
+        summary = _summary(run, config.names.norm, to, target)
         write_json(directory.summary, summary)
     return summary
 
 
 @contextmanager
-def both_ways(run_dir: Path, checkpoint: str = "best") -> Iterator[dict[str, Path]]:
+def both_ways(run_dir: Path, checkpoint: str = "") -> Iterator[dict[str, Path]]:
     """Yields run directories with `run_dir` converted, by target; they are removed afterwards."""
     from normlab.analysis import conversion
 
@@ -72,7 +73,7 @@ def _config(run: LoadedRun, to: str) -> dict[str, Any]:
     return plain
 
 
-def _summary(run: LoadedRun, norm: str, to: str, checkpoint: str, model: Any) -> dict[str, Any]:
+def _summary(run: LoadedRun, norm: str, to: str, model: Any) -> dict[str, Any]:
     """Returns what the new directory says of itself: nothing was trained or tested in it."""
     there = run.directory.stored_summary() or {}
     kept = ("task", "init_mean", "model", "data", "seed", "precision", "item", "contents")
@@ -80,7 +81,7 @@ def _summary(run: LoadedRun, norm: str, to: str, checkpoint: str, model: Any) ->
         "status": "converted",
         "converted_to": to,
         "converted_from": str(run.directory.path),
-        "checkpoint": checkpoint,
+        "checkpoint": run.checkpoint,
         "norm": norm,
         **{key: there[key] for key in kept if key in there},
         "parameters": sum(p.numel() for p in model.parameters()),

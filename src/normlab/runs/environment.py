@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     import torch
 
 
-@cache
 def code_version() -> str | None:
     """Returns the commit of the code that runs, "+changes" added when it is not exactly that.
 
-    It is asked once a process: a commit made meanwhile does not change the code in memory.
+    It is found once a process: a commit made meanwhile does not change the code in memory.
     """
-    here = Path(__file__).parent.parent  # the package
     try:
-        git = partial(
-            subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=20
-        )
-        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
-        outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
-        # Without locks: a commit made meanwhile would fail.
-        status = ["git", "--no-optional-locks", "status", "--porcelain"]
-        changed = git([*status, "--untracked-files=no", "--", ":/", outputs]).stdout.strip()
-        ours = [here, ":/experiments", ":/conf"]  # which the package has links to
-        changed += git([*status, "--untracked-files=all", "--", *ours]).stdout.strip()  # new files
+        return _code_version()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+@cache
+def _code_version() -> str:
+    here = Path(__file__).parent.parent  # the package
+    git = partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=20)
+    commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
+    outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
+    # Without locks: a commit made meanwhile would fail.
+    status = ["git", "--no-optional-locks", "status", "--porcelain"]
+    changed = git([*status, "--untracked-files=no", "--", ":/", outputs]).stdout.strip()
+    ours = [here, ":/experiments", ":/conf"]  # which the package has links to
+    changed += git([*status, "--untracked-files=all", "--", *ours]).stdout.strip()  # new files
     return commit + ("+changes" if changed else "")
 
 

@@ -32,6 +32,7 @@ class LoadedRun:
     model: "nn.Module"
     device: "torch.device"
     trusted: Collection[str]
+    checkpoint: str  # whose weights these are
 
     def with_data(self) -> Parts:
         """Returns all parts of the run with these weights; raises UserError for other data."""
@@ -71,7 +72,7 @@ def load_run(
     owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
     weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]
     model.load_state_dict(weights)
-    return LoadedRun(directory, config, model.to(where).eval(), where, trusted)
+    return LoadedRun(directory, config, model.to(where).eval(), where, trusted, checkpoint)
 
 
 def load_translator(

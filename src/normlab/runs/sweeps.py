@@ -68,10 +68,10 @@ def check_begun(jobs: Iterable[Path], here: str | None) -> None:
         starts = [summary, *(summary.get("segments") or [])]
         made = {start["commit"] for start in starts if "commit" in start}
         if job.has_progress() and made != {here}:
+            there = ", ".join(sorted(map(str, made))) or "unknown"
             raise UserError(
-                f"{job.path} was begun at commit {', '.join(sorted(map(str, made)))}, and this is "
-                f"{here}: go on in a checkout of that one (git worktree add), or delete "
-                f"{job.path.parent}."
+                f"{job.path} was begun at commit {there}, and this is {here}: go on in a checkout "
+                f"of that one (git worktree add), or delete {job.path.parent}."
             )
 
 
