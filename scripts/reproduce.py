@@ -1,9 +1,9 @@
 """Runs what is missing of an experiment, then reports it: `scripts/reproduce.py table4`.
 
 Runs whose record lies in results/ or that have finished here are not repeated, interrupted ones
-resume, and what finishes is recorded. Further arguments are overrides of train.py:
-`scripts/reproduce.py table4 --scale multi30k data=text data.dir=DIR`. Start it in the root of the
-repository. To repeat recorded runs delete them in results/ and runs/, or give --results OTHER in a
+resume, and what finishes is recorded at once. Further arguments are overrides of train.py, where
+claims are registered only those that leave its runs what they are: `scripts/reproduce.py table4
+--scale multi30k data=text data.dir=DIR`. Start it in the root of the repository. To repeat recorded runs delete them in results/ and runs/, or give --results OTHER in a
 clone without runs/.
 """
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from normlab.errors import UserError
@@ -124,20 +124,34 @@ def run_sweep(
             restore(records / job.name, job)
     if chosen is not None:
         check_begun(jobs, code_version())
-    code = train(jobs, overrides, launcher)
+    code = train(jobs, overrides, launcher, results)
+    return code if record(ended(jobs), results) else code or 1
+
+
+def ended(jobs: Iterable[Path]) -> list[Path]:
+    """Returns the jobs that have come to their end."""
+    return [job for job in jobs if status(job) in ENDED]
+
+
+def record(jobs: Iterable[Path], results: Path) -> bool:
+    """Records jobs that have ended; returns whether none contradicts its record."""
+    whole = True
     for job in jobs:
-        if status(job) in ENDED:
-            try:
-                collect(job, results)
-            except UserError as error:  # the others are recorded all the same
-                print(error, file=sys.stderr)
-                code = code or 1
-    return code
+        try:
+            collect(job, results)
+        except UserError as error:  # the others are recorded all the same
+            print(error, file=sys.stderr)
+            whole = False
+    return whole
 
 
-def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
-    """Trains the jobs that have not ended under these limits; returns train.py's exit code."""
-    estimate = TimeLeft(sum(status(job) in ENDED for job in jobs))
+def train(jobs: list[Path], overrides: list[str], launcher: str, results: Path) -> int:
+    """Trains the jobs that have not ended under these limits; returns train.py's exit code.
+
+    Each is recorded as soon as it has ended: this process may not live until all have.
+    """
+    before = ended(jobs)
+    estimate, known = TimeLeft(len(before)), set(before)
     folder = jobs[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "reproduce.log"
@@ -149,6 +163,9 @@ def train(jobs: list[Path], overrides: list[str], launcher: str) -> int:
         try:
             while sweep.poll() is None:
                 shown = show(progress(jobs, estimate), shown)
+                if new := set(ended(jobs)) - known:
+                    record(new, results)
+                    known |= new
                 time.sleep(1)
         except KeyboardInterrupt:
             sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
