@@ -3,8 +3,8 @@
 Runs whose record lies in results/ or that have finished here are not repeated, interrupted ones
 resume, and what finishes is recorded at once. Further arguments are overrides of train.py, where
 claims are registered only those that leave its runs what they are: `scripts/reproduce.py table4
---scale multi30k data=text data.dir=DIR`. Start it in the root of the repository. To repeat recorded runs delete them in results/ and runs/, or give --results OTHER in a
-clone without runs/.
+--scale multi30k data=text data.dir=DIR`. Start it in the root of the repository. To repeat recorded
+runs delete them in results/ and runs/, or give --results OTHER in a clone without runs/.
 """
 
 import argparse
