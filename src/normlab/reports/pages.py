@@ -93,7 +93,8 @@ def pipeline(found: Evidence) -> str:
 
 def _registered(found: Evidence) -> list[str]:
     registration, selection = found.registration, found.selection
-    seeds = f"{len(registration.seeds)} seeds ({', '.join(map(str, registration.seeds))})"
+    count = len(registration.seeds)
+    seeds = f"{count} seed{'s' * (count > 1)} ({', '.join(map(str, registration.seeds))})"
     lines = [
         "## Registration",
         "",
