@@ -119,8 +119,9 @@ def run_sweep(
     from normlab.runs.sweeps import check_begun, sweep_directories
 
     jobs = sweep_directories(CONF, overrides)
+    names = {run.path.name for run in chosen or ()}
     for job in jobs:
-        if chosen is None or job.name in [run.path.name for run in chosen]:
+        if chosen is None or job.name in names:
             restore(records / job.name, job)
     if chosen is not None:
         check_begun(jobs, code_version())
