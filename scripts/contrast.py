@@ -51,8 +51,6 @@ def main() -> None:
         show([read_record(path) for path in sweep_directories(CONF, sweep)])
     except UserError as error:
         sys.exit(str(error))
-    except ImportError:
-        sys.exit("drawing needs matplotlib: pip install -e '.[plots]'")
 
 
 def show(runs: list[RunRecord]) -> None:

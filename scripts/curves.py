@@ -27,8 +27,6 @@ def main() -> None:
         write_figure(panels, draw_curves, args.out)
     except UserError as error:
         sys.exit(str(error))
-    except ImportError:
-        sys.exit("drawing needs matplotlib: pip install -e '.[plots]'")
     print(f"wrote {args.out}")
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from normlab.errors import UserError
 from normlab.paths import experiments
-from normlab.registration import Registration
+from normlab.registration import ENDED, Registration
 from normlab.reports.experiments import read_experiment
-from normlab.reports.records import ENDED, collect, records_folder, restore
+from normlab.reports.records import collect, records_folder, restore
 from normlab.runs.directory import RunDirectory
 from normlab.runs.registered import check_free
 from normlab.runs.sweeps import sweep_jobs

@@ -7,6 +7,7 @@ from pathlib import Path
 from normlab.errors import UserError
 from normlab.paths import experiments
 from normlab.reports.benchmarks import write_pages
+from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments
 from normlab.reports.index import write_index
@@ -29,12 +30,11 @@ def main() -> None:
                     print(f"wrote {page}")
         for page in write_pages(args.results / "benchmarks", args.results):
             print(f"wrote {page}")
-        print(f"wrote {write_index(every, args.experiments, args.results)}")
-        print(f"wrote {write_web_page(every, args.experiments, args.results)}")
+        claims = read_claims(every, args.results)
+        print(f"wrote {write_index(claims, every, args.experiments, args.results)}")
+        print(f"wrote {write_web_page(claims, every, args.experiments, args.results)}")
     except UserError as error:
         sys.exit(str(error))
-    except ImportError:
-        sys.exit("drawing needs matplotlib: pip install -e '.[plots]'")
 
 
 if __name__ == "__main__":

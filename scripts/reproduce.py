@@ -8,7 +8,6 @@ runs delete them in results/ and runs/, or give --results OTHER in a clone witho
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -18,14 +17,17 @@ from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.paths import CONF, experiments
+from normlab.registration import ENDED
+from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
 from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
-from normlab.reports.records import ENDED, RunRecord, collect, records_folder, restore
+from normlab.reports.records import RunRecord, collect, records_folder, restore
 from normlab.reports.selection import Selection
 from normlab.reports.text import commit
 from normlab.reports.web import write_web_page
+from normlab.runs.directory import RunDirectory
 from normlab.runs.environment import code_version
 from normlab.runs.registered import check_free
 
@@ -77,8 +79,9 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
     every = read_experiments(args.experiments)
-    print(f"wrote {write_index(every, args.experiments, args.results)}")
-    print(f"wrote {write_web_page(every, args.experiments, args.results)}")
+    claims = read_claims(every, args.results)
+    print(f"wrote {write_index(claims, every, args.experiments, args.results)}")
+    print(f"wrote {write_web_page(claims, every, args.experiments, args.results)}")
     return code
 
 
@@ -172,18 +175,16 @@ def train(jobs: list[Path], overrides: list[str], launcher: str, results: Path) 
             sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
     show(progress(jobs, estimate), shown, last=True)
     for job in jobs:
-        if status(job) == "failed":
-            error = json.loads((job / "summary.json").read_text())["error"]
-            print(f"failed: {job}: {error}")
+        if (summary := RunDirectory(job).stored_summary()) and summary["status"] == "failed":
+            print(f"failed: {job}: {summary['error']}")
     if sweep.returncode:
         print(f"the sweep ended with exit code {sweep.returncode}; its log is {log}")
     return sweep.returncode
 
 
 def status(job: Path) -> str:
-    """Returns the status in a run's summary, "left" without one."""
-    summary = job / "summary.json"
-    return json.loads(summary.read_text())["status"] if summary.exists() else "left"
+    """Returns the status in a run's summary, "left" without a whole one."""
+    return (RunDirectory(job).stored_summary() or {}).get("status", "left")
 
 
 class TimeLeft:

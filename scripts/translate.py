@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from normlab.errors import UserError
-from normlab.runs.environment import prepare
 from normlab.runs.loaded import load_translator
 
 
@@ -24,7 +23,6 @@ def main() -> None:
         help="a norm or the like of your own that the run may import",
     )
     args = parser.parse_args()
-    prepare()
     try:
         translator = load_translator(args.run_dir, args.checkpoint, args.device, args.trust)
         # Lines end at \n only: str.splitlines would also split at U+2028 and misalign the output.

@@ -16,6 +16,8 @@ from typing import Any
 
 from normlab.errors import UserError
 
+ENDED = ("completed", "diverged")  # how a run comes to its end
+LOCAL = ("dir", "cache_dir")  # of data: where files lie on one machine
 RULES = ("greater", "reaches", "equal", "flat", "fails")
 MIN_SEEDS = 6  # fewer give numbers, but no interval, no p-value and no verdict
 FLOORED = ("reaches", "equal", "flat")  # rules that two sides may pass that learn nothing

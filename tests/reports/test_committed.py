@@ -7,6 +7,7 @@ import pytest
 
 from normlab.registration import MIN_SEEDS
 from normlab.reports.benchmarks import write_pages
+from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiments
 from normlab.reports.index import write_index
@@ -58,8 +59,9 @@ def test_committed_pages_are_what_the_committed_records_say(tmp_path):
         if (page := write_page(read_evidence(experiment, scale, results), results))
     ]
     written += write_pages(RESULTS / "benchmarks", results)
-    written.append(write_index(EXPERIMENTS, ROOT / "experiments", results))
-    web = write_web_page(EXPERIMENTS, ROOT / "experiments", results)
+    claims = read_claims(EXPERIMENTS, results)
+    written.append(write_index(claims, EXPERIMENTS, ROOT / "experiments", results))
+    web = write_web_page(claims, EXPERIMENTS, ROOT / "experiments", results)
     for page in [*written, web]:
         committed = RESULTS / page.relative_to(results)
         assert page.read_text() == committed.read_text(), f"{committed}: run scripts/report.py"

@@ -135,7 +135,8 @@ def test_a_page_begins_with_what_was_found_and_its_figure(root, complete):
     assert text.index("- None diverges.") < text.index("figure.png") < text.index("## Claims")
     assert text.index("## Runs") < text.index("One more.") < text.index("## Protocol")
     experiments = [read_experiment("t", root / "experiments")]
-    html = write_web_page(experiments, root / "experiments", root / "results").read_text()
+    claims = read_claims(experiments, root / "results")
+    html = write_web_page(claims, experiments, root / "experiments", root / "results").read_text()
     assert "<li>RMSNorm is alike (see).</li>" in html and "<li>None diverges.</li>" in html
 
 
@@ -179,7 +180,8 @@ def test_results_are_rebuilt_from_records_alone_with_the_same_bytes(root, comple
     def build():
         page(root)
         experiments = [read_experiment("t", root / "experiments")]
-        write_index(experiments, root / "experiments", root / "results")
+        claims = read_claims(experiments, root / "results")
+        write_index(claims, experiments, root / "experiments", root / "results")
         return {p: p.read_bytes() for p in (root / "results").rglob("*") if p.is_file()}
 
     first = build()
@@ -193,7 +195,8 @@ def test_results_are_rebuilt_from_records_alone_with_the_same_bytes(root, comple
 def test_the_index_links_each_verdict_to_evidence_registration_and_protocol(root, complete):
     page(root)
     experiments = [read_experiment("t", root / "experiments")]
-    text = write_index(experiments, root / "experiments", root / "results").read_text()
+    claims = read_claims(experiments, root / "results")
+    text = write_index(claims, experiments, root / "experiments", root / "results").read_text()
     sha = evidence(root).registration.sha256[:10]
     (row,) = [line for line in text.split("\n") if "RMSNorm is like" in line]
     assert "**reproduced**" in row and "[multi30k](t/multi30k/table.md)" in row and "0.90" in row
@@ -218,12 +221,12 @@ def test_a_smoke_sweep_says_pipeline_ok_or_how_far_it_is(root, record):
 
 def test_the_web_page_draws_the_effect_against_its_margin(root, complete):
     experiments = [read_experiment("t", root / "experiments")]
-    same, later = read_claims(experiments, root / "results")
+    claims = same, later = read_claims(experiments, root / "results")
     assert (same.verdict, later.verdict) == ("reproduced", "not run yet")
     effect = same.effect
     assert f"{effect.mean:.2f} [{effect.low:.3f}, {effect.high:.3f}]" == "0.35 [0.293, 0.407]"
     assert effect.band == (-1.0, 1.0) and later.effect is None
     page(root)
-    html = write_web_page(experiments, root / "experiments", root / "results").read_text()
+    html = write_web_page(claims, experiments, root / "experiments", root / "results").read_text()
     assert "rmsnorm − layernorm: " in html and "0.35 [0.293, 0.407]" in html
     assert html.count("data:image/png;base64,") == 1 and "../experiments/t/experiment.toml" in html

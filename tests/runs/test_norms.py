@@ -62,6 +62,11 @@ def test_norms_over_positions_are_refused_where_they_would_see_the_future(
         ),
         (["norm=groupnorm", "norm.groups=3", ANOTHER], "norm.groups=3 does not divide"),
         (["model.main_branch=zero_mean", "model.norm_placement=post"], "model.norm_placement=pre"),
+        (["model.main_branch=zero_mean"], "zero_mean takes the mean out in training only"),
+        (
+            ["norm=batchnorm", ANOTHER, "trainer.average=2"],
+            "average BatchNorm's running statistics",
+        ),
     ],
 )
 def test_mistakes_with_norms_name_their_keys(tiny_config, tmp_path, overrides, message):

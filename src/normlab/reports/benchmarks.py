@@ -13,6 +13,7 @@ import numpy as np
 from normlab import markdown
 from normlab.errors import UserError
 from normlab.reports import text
+from normlab.reports.figures import pyplot
 from normlab.reports.statistics import estimate
 
 CONTROL = "A/A control"
@@ -311,13 +312,12 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     Returns False without matplotlib: the numbers stand in the page.
     """
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
+        plt = pyplot()
+    except UserError:
         return False
     records = [record for record in records if not exploded(record, "none")]
     widths = [record["d_model"] for record in records]
-    figure = Figure(figsize=(9, 3.2))
-    share, quotient = figure.subplots(1, 2)
+    figure, (share, quotient) = plt.subplots(1, 2, figsize=(9, 3.2))
     for kind, colour in (("composed", "#D55E00"), ("fused", "#0072B2")):
         layernorm, rmsnorm = f"layernorm {kind}", f"rmsnorm {kind}"
         if not all({layernorm, rmsnorm} <= record["times"].keys() for record in records):
@@ -342,4 +342,5 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     share.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=160, metadata={"Software": ""})
+    plt.close(figure)
     return True

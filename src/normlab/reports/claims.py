@@ -1,17 +1,20 @@
-"""Every claim as a card of the results page shows it: verdict, effect against margin, links."""
+"""Every claim with its verdict and what it rests on, for results/README.md and index.html."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from normlab.registration import FLOORED
 from normlab.reports import text
-from normlab.reports.evidence import Evidence, values
-from normlab.reports.experiments import Experiment, SpeedClaim
-from normlab.reports.index import analysed, furthest, settling
+from normlab.reports.evidence import Evidence, read_evidence, values
+from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
 from normlab.reports.samples import sample
-from normlab.reports.speed import judge_speed, measured
+from normlab.reports.speed import REPEAT, judge_speed, measured
 from normlab.reports.verdicts import CONTRADICTED, NOT_RUN, OBSERVED, REPRODUCED, SETTLED, Verdict
+
+REGISTERED, ANALYSIS, BENCHMARK = "registered", "analysis", "benchmark"
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,20 @@ class Effect:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of the paper or ours, and what was found."""
+    """One sentence of the paper or ours, and what was found; links are seen from results/."""
 
     item: str  # "Table 4"
     words: str
     verdict: str
+    basis: str = ""  # REGISTERED, ANALYSIS, BENCHMARK, "" while there is nothing to judge by
     evidence: str = ""
-    page: str = ""  # where the numbers are, seen from results/
-    registration: str = ""  # the file that was written before the runs, seen from results/
+    links: Sequence[tuple[str, str]] = ()  # names and pages; the first has the numbers
+    note: str = ""  # on the links
+    registration: str = ""  # the file that was written before the runs
+    sha256: str = ""  # of that registration
+    power: str = "-"
+    commit: str = "-"  # of the runs
+    disagrees: str = ""  # a metric that did not decide and says otherwise
     effect: Effect | None = None
 
 
@@ -50,34 +59,71 @@ def read_claims(experiments: Sequence[Experiment], results: Path) -> list[Claim]
     """Returns the claims of all experiments, in their order."""
     claims = []
     for experiment in experiments:
-        reports = settling(experiment, results)
+        reports = _settling(experiment, results)
         for key in experiment.claims:
             claims.append(_of_runs(key, experiment, reports, results))
         claims += [_of_time(claim, experiment, results) for claim in experiment.speed]
     return claims
 
 
+def _settling(experiment: Experiment, results: Path) -> list[Evidence]:
+    """Returns what the records say at each scale with a rule for one of its claims."""
+    scales = [scale for scale, each in experiment.registrations.items() if each.hypotheses]
+    if experiment.runs_of:
+        return []  # no pair of runs counts twice
+    return [read_evidence(experiment, scale, results) for scale in scales if scale != SMOKE]
+
+
 def _of_runs(key: str, experiment: Experiment, reports: Sequence[Evidence], results: Path) -> Claim:
     item, words = experiment.item, experiment.claims[key]
-    if found := analysed(key, experiment, results):
+    if found := _analysed(key, experiment, results):
         verdict = REPRODUCED if found["holds"] else CONTRADICTED
         page = f"{experiment.name}/{found['page']}"
-        return Claim(item, words, verdict, found["evidence"], page)
-    chosen = furthest(key, reports)
+        return Claim(item, words, verdict, ANALYSIS, found["evidence"], [("analysis", page)])
+    chosen = _furthest(key, reports)
     if chosen is None:
         if seen := experiment.observed.get(key):
-            return Claim(item, words, OBSERVED, seen.evidence, seen.page)
+            return Claim(item, words, OBSERVED, "", seen.evidence, [("page", seen.page)])
         return Claim(item, words, NOT_RUN)
     report, judged = chosen
+    registration, runs = report.registration, report.selection.runs
+    links, note = [(registration.scale, report.link)], ""
+    if not runs:
+        others = [scale for scale in experiment.earlier if scale != registration.scale]
+        links += [(scale, f"{experiment.name}/{scale}/table.md") for scale in others]
+        note = " (earlier, exploratory)" * bool(report.earlier or others)
     return Claim(
         item,
         words,
         judged.verdict,
-        judged.evidence if report.selection.runs else "",
-        report.link,
-        f"../experiments/{report.registration.experiment}/experiment.toml",
+        REGISTERED,
+        judged.evidence if runs else "",
+        links,
+        note,
+        f"../experiments/{registration.experiment}/experiment.toml",
+        registration.sha256,
+        next(text.power(each) for each in registration.hypotheses if each.claim == key),
+        text.commit(runs[0].summary["commit"]) if runs else "-",
+        judged.disagrees,
         _effect(report, judged),
     )
+
+
+def _analysed(key: str, experiment: Experiment, results: Path) -> dict[str, Any] | None:
+    """Returns what scripts/analyze.py says of a claim that arithmetic decides, not many runs."""
+    path = results / experiment.name / "analysis.json"
+    claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.exists() else {}
+    return claims.get(key)
+
+
+def _furthest(key: str, reports: Sequence[Evidence]) -> tuple[Evidence, Verdict] | None:
+    """Returns the first scale that settles a claim, else the furthest one; None: unregistered."""
+    found = [(r, verdict) for r in reports for verdict in r.verdicts if verdict.claim == key]
+
+    def rank(each: tuple[Evidence, Verdict]) -> tuple[bool, bool]:
+        return each[1].verdict not in SETTLED, each[1].verdict == NOT_RUN
+
+    return min(found, key=rank, default=None)
 
 
 def _effect(report: Evidence, judged: Verdict) -> Effect | None:
@@ -98,24 +144,22 @@ def _effect(report: Evidence, judged: Verdict) -> Effect | None:
 
 
 def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
-    verdict = judge_speed(claim, results / "benchmarks")
-    speed = measured(claim, results / "benchmarks")
-    if speed is None:
-        return Claim(experiment.item, claim.text, verdict.verdict)
-    page = f"benchmarks/{claim.benchmark}.md"
-    if verdict.verdict not in (REPRODUCED, CONTRADICTED):  # in words, which say what stood against
-        return Claim(experiment.item, claim.text, verdict.verdict, verdict.evidence, page)
-    band = (1 - claim.bound, 1 + claim.bound)
-    words = f"time of {claim.a} : {claim.b}"
-    median, low, high = speed.ratio.median, speed.ratio.low, speed.ratio.high
-    return Claim(
-        experiment.item,
-        claim.text,
-        verdict.verdict,
-        verdict.evidence,
-        page,
-        effect=Effect(words, median, low, high, 1.0, band),
-    )
+    folder = results / "benchmarks"
+    judged, speed = judge_speed(claim, folder), measured(claim, folder)
+    names = {claim.benchmark: "benchmark", f"{claim.benchmark}{REPEAT}": "repeat"}
+    links = [
+        (shown, f"benchmarks/{name}.md")
+        for name, shown in names.items()
+        if speed and (folder / f"{name}.json").exists()
+    ]
+    effect = None
+    if speed and judged.verdict in (REPRODUCED, CONTRADICTED):  # else words say what stood against
+        band = (1 - claim.bound, 1 + claim.bound)
+        found = speed.ratio
+        what = f"time of {claim.a} : {claim.b}"
+        effect = Effect(what, found.median, found.low, found.high, 1.0, band)
+    item, words = experiment.item, claim.text
+    return Claim(item, words, judged.verdict, BENCHMARK, judged.evidence, links, effect=effect)
 
 
 def items(claims: Sequence[Claim]) -> list[str]:

@@ -82,7 +82,6 @@ class Experiment:
     deviates: str = ""
     runs_of: str = ""  # shares the runs (and their verdicts) of that experiment
     baseline: dict[str, Any] = field(default_factory=lambda: {"norm": "layernorm"})
-    scales: list[str] = field(default_factory=lambda: ["paper", "multi30k"])  # who settles claims
     paper: list[dict[str, str]] = field(default_factory=list)  # rows of paper.csv
     tables: list[Table] = field(default_factory=list)
     effects: Effects | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from normlab.errors import UserError
 from normlab.reports.records import RunRecord
 from normlab.reports.text import metric, value
 
@@ -151,15 +152,26 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
     return []
 
 
-def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
-    """Writes the panels side by side to `path` (.png or .svg), axes of one metric shared."""
-    import matplotlib
-
+def pyplot() -> Any:
+    """Returns matplotlib.pyplot, set to our style; raises UserError without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError as missing:
+        raise UserError("drawing needs matplotlib: pip install matplotlib.") from missing
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     # No date and no random ids: the same runs give the same bytes.
     plt.rcParams.update({"svg.hashsalt": "normlab", "font.size": 8})
+    return plt
+
+
+def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
+    """Writes the panels side by side to `path` (.png or .svg), axes of one metric shared.
+
+    Raises UserError without matplotlib.
+    """
+    plt = pyplot()
     columns = 1 if draw is draw_points else min(3 if len(panels) > 4 else 2, len(panels))
     rows = -(-len(panels) // columns)
     height = 3.4 if draw is draw_points else 2.7 if columns > 1 else 3.2

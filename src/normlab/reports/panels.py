@@ -30,9 +30,9 @@ def legend(figure: Figure | None) -> str:
 def draw_figure(found: Evidence, path: Path) -> bool:
     """Writes the figure of a sweep to `path`; returns whether there was anything to draw."""
     spec, arms = found.experiment.figure(found.registration.scale), found.arms()
-    path.unlink(missing_ok=True)
     runs = [run for at in arms.values() for run in at]
     if spec is None or not runs:
+        path.unlink(missing_ok=True)
         return False
     facets = list(dict.fromkeys(run.setting(spec.facet) for run in runs)) if spec.facet else [None]
     panels, data = [], found.registration.data
@@ -67,6 +67,8 @@ def draw_figure(found: Evidence, path: Path) -> bool:
     draw = {"curves": draw_curves, "points": draw_points, "parameter": draw_parameter}[spec.kind]
     if panels:
         write_figure(panels, draw, path)
+    else:
+        path.unlink(missing_ok=True)
     return bool(panels)
 
 

@@ -18,11 +18,9 @@ import yaml
 
 from normlab.errors import UserError
 from normlab.files import check_files, hash_text, read_sealed, write_sealed
-from normlab.registration import frozen
+from normlab.registration import ENDED, LOCAL, frozen
 
-LOCAL = ("dir", "cache_dir")  # of data: where files lay on one machine
 CONFIG = ".hydra/config.yaml"
-ENDED = ("completed", "diverged")
 _MISSING = object()
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from normlab.files import flatten
-from normlab.registration import Arm, Registration, frozen
+from normlab.registration import LOCAL, Arm, Registration, frozen
 from normlab.reports.records import RunRecord
 from normlab.reports.text import commit, value
 
 # Not shared by a table's runs: what a run is called, who watches it, its arm's norm, its seed.
 APART = ("names", "logger", "hydra", "seed", "norm")
-LOCAL = ("data.dir", "data.cache_dir")  # where files lie on one machine
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,9 @@ def select(registration: Registration, records: Sequence[RunRecord]) -> Selectio
     where something is to be decided also what comes from a tree with uncommitted changes, or from
     one that nobody knows.
     """
-    apart = [(run, why) for run in records if (why := _unfit(registration, run))]
-    fit = [run for run in records if not _unfit(registration, run)]
+    checked = [(run, _unfit(registration, run)) for run in records]
+    apart = [(run, why) for run, why in checked if why]
+    fit = [run for run, why in checked if not why]
     groups = Counter(_setting(registration, run) for run in fit)
     chosen = max(groups, key=lambda group: (groups[group], group), default="")
     arms: dict[Arm, list[RunRecord]] = {arm: [] for arm in registration.arms()}
@@ -115,7 +115,7 @@ def _stands_at(run: RunRecord, arm: Arm) -> bool:
 
 def _setting(registration: Registration, run: RunRecord) -> str:
     """Returns everything that the runs of one table share, as JSON that can be compared."""
-    free = {*registration.grid, *registration.tied, *LOCAL}
+    free = {*registration.grid, *registration.tied, *(f"data.{key}" for key in LOCAL)}
     config = {
         key: found
         for key, found in flatten(run.config).items()

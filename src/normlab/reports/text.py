@@ -9,12 +9,12 @@ from normlab.registration import Hypothesis
 
 # What stands on an axis and in a head: quantity, unit or decoding.
 METRICS = {
-    "train/loss": "training loss (nats per token, smoothed)",
+    "train/loss": "training loss",
     "train/nll": "training NLL (nats per token)",
-    "train/error": "train error (%), with noise and dropout",
+    "train/error": "train error (%), in training mode",
     "train/grad_norm": "mean gradient norm before clipping",
     "dev/nll": "dev NLL (nats per token)",
-    "dev/loss": "dev loss (nats per token, smoothed)",
+    "dev/loss": "dev loss",
     "dev/bleu": "dev SacreBLEU, greedy",
     "best_dev": "best dev SacreBLEU, greedy",
     "test/bleu": "test SacreBLEU, beam search",
@@ -24,8 +24,8 @@ METRICS = {
     "test/recall": "test recall (%), best dev weights",
     "dev/caption_r1": "dev R@1 (%), captions looked for",
     "dev/caption_r10": "dev R@10 (%), captions looked for",
-    "dev/image_r1": "dev R@1 (%), images looked for",
-    "dev/image_r10": "dev R@10 (%), images looked for",
+    "dev/image_r1": "dev R@1 (%), images or translations looked for",
+    "dev/image_r10": "dev R@10 (%), images or translations looked for",
     "model.norm_placement": "norm placement",
     "init.mean": "mean of the initial weights",
     "init.apply_to": "shifted tensors",

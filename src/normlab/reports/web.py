@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from normlab.reports import text
 from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark, seconds
-from normlab.reports.claims import items, paragraph, read_claims
+from normlab.reports.claims import Claim, items, paragraph
 from normlab.reports.experiments import Experiment
 
 CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_deep_fp32")
@@ -38,12 +38,13 @@ class Bar:
     milliseconds: float
 
 
-def write_web_page(experiments: Sequence[Experiment], root: Path, results: Path) -> Path:
-    """Writes results/index.html from what lies in `results`; it needs no network and no server.
+def write_web_page(
+    claims: Sequence[Claim], experiments: Sequence[Experiment], root: Path, results: Path
+) -> Path:
+    """Writes results/index.html: `claims`, figures and charts; it needs no network and no server.
 
     `root`/summary.md opens it, as it does results/README.md.
     """
-    claims = read_claims(experiments, results)
     templates = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
     path = results / "index.html"

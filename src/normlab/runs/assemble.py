@@ -1,6 +1,5 @@
 """All parts of a run, put together from its config."""
 
-import logging
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.errors import UserError
-from normlab.files import hash_json
 from normlab.runs import components
 from normlab.runs.arguments import keys_of
 from normlab.runs.config import Config
@@ -24,7 +22,7 @@ from normlab.runs.environment import (
     prepare,
     set_threads,
 )
-from normlab.runs.identity import digest
+from normlab.runs.identity import owner
 from normlab.runs.summary import registration_of
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from normlab.training.schedules import Schedule
 
 BYTES = 16  # of memory for each parameter in training: fp32, its gradient, Adam's two moments
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -148,8 +144,7 @@ def assemble(
     contents = task.contents()
     distributed.same_everywhere("data", contents)
     if distributed.rank() == 0:
-        directory.check_data(contents, task.model_arguments)
-        task.save(directory.path)
+        directory.check_data(contents)
     torch.manual_seed(config.seed)
     model = components.build_model(config, task.model_arguments, trusted)
     components.initialize_model(model, config)
@@ -160,7 +155,6 @@ def assemble(
         objective = task.objective(model)
     if config.trainer.compile:
         compile_step(objective)
-    owner = {"config": digest(config.plain()), "data": hash_json(contents)}
     return Parts(
         config,
         where,
@@ -169,7 +163,7 @@ def assemble(
         objective,
         components.build_optimizer(model, config),
         components.build_schedule(config),
-        Checkpoints(directory.checkpoints, config.trainer.keep, owner),
+        Checkpoints(directory.checkpoints, config.trainer.keep, owner(config.plain(), contents)),
         contents,
     )
 
@@ -202,4 +196,20 @@ def check_parts(
             raise
         raise UserError("the model is too large for any memory: lower the sizes in model.") from (
             error
+        )
+
+
+def check_trainable(config: Config, model: "Network") -> None:
+    """Raises UserError where the network tested would not be the one that is trained."""
+    if config.model.get("main_branch") == "zero_mean":
+        raise UserError(
+            "model.main_branch=zero_mean takes the mean out in training only: it is for weights "
+            "that scripts/convert.py has made. Choose recentred or compressed."
+        )
+    if config.trainer.average and any(
+        hasattr(module, "running_mean") for module in model.modules()
+    ):
+        raise UserError(
+            "trainer.average would average BatchNorm's running statistics, which are not those of "
+            "the averaged weights: leave it at 0."
         )

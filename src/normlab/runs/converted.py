@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from normlab.errors import UserError
-from normlab.files import hash_json, write_json
+from normlab.files import write_json
 from normlab.runs import components
 from normlab.runs.config import check
 from normlab.runs.directory import open_directory
-from normlab.runs.identity import digest
+from normlab.runs.identity import owner
 from normlab.runs.loaded import LoadedRun, load_run
 
 
@@ -43,8 +43,8 @@ def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "") -> dict
         directory.record(config.plain(), [])
         write_json(directory.data, data)
         shutil.copyfile(run_dir / "tokenizer.json", out / "tokenizer.json")
-        owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
-        Checkpoints(directory.checkpoints, owner=owner).save_weights("best", target.state_dict())
+        owned = owner(config.plain(), data["contents"])
+        Checkpoints(directory.checkpoints, owner=owned).save_weights("best", target.state_dict())
         summary = _summary(run, config.names.norm, to, target)
         write_json(directory.summary, summary)
     return summary

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 from normlab.errors import UserError
 from normlab.files import hash_file, read_sealed, write_sealed, write_text
+from normlab.registration import ENDED
 from normlab.runs.identity import differences, limits, within
 
-ENDED = ("completed", "diverged")
 OUTPUTS = ("hypotheses", "references")  # what a test leaves behind
 
 
@@ -111,18 +111,15 @@ class RunDirectory:
         write_text(self.overrides, OmegaConf.to_yaml(overrides))
 
     def stored_data(self) -> dict[str, Any] | None:
-        """Returns what `check_data` stored, None when it is missing or damaged."""
+        """Returns what `record_data` stored, None when it is missing or damaged."""
         try:
             found = read_sealed(self.data)
         except UserError:
             return None
         return found if {"contents", "model_arguments"} <= found.keys() else None
 
-    def check_data(self, contents: Mapping[str, Any], model_arguments: Mapping[str, Any]) -> None:
-        """Stores what the data hold, and what follows from them for the model.
-
-        Raises UserError when this run began with other data.
-        """
+    def check_data(self, contents: Mapping[str, Any]) -> None:
+        """Raises UserError when the run here began with other data."""
         there = self.stored_data()
         before = contents if there is None or not self.has_progress() else there["contents"]
         if other := [key for key in contents if before.get(key) != contents[key]]:
@@ -130,6 +127,9 @@ class RunDirectory:
                 f"the data have changed since the run in {self.path} began "
                 f"({', '.join(other)}): restore them, or choose another hydra.run.dir."
             )
+
+    def record_data(self, contents: Mapping[str, Any], model_arguments: Mapping[str, Any]) -> None:
+        """Stores what the data hold, and what follows from them for the model."""
         write_sealed(self.data, {"contents": contents, "model_arguments": model_arguments})
 
 

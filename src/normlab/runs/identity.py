@@ -5,6 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 from normlab.files import flatten, hash_json
+from normlab.registration import LOCAL
 
 # A limit only stops a run: under a larger one it goes on. What shapes the learning rate is in
 # `schedule`, and so part of the identity.
@@ -14,7 +15,7 @@ LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a plain config that two runs share only when they are the same run."""
     kept = {key: deepcopy(config[key]) for key in config if key not in ("hydra", "names", "logger")}
-    for place in ("dir", "cache_dir"):  # where files are; what they hold is checked by itself
+    for place in LOCAL:  # what the files hold is checked by itself
         kept.get("data", {}).pop(place, None)
     for key in (*LIMITS, "per_matrix", "samples"):  # the last two only add to what is logged
         kept.get("trainer", {}).pop(key, None)
@@ -24,6 +25,11 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 def digest(config: Mapping[str, Any]) -> str:
     """Returns the identity of a plain config as hex digits (SHA-256)."""
     return hash_json(identity(config))
+
+
+def owner(config: Mapping[str, Any], contents: Mapping[str, Any]) -> dict[str, str]:
+    """Returns whose checkpoints may be loaded: those of this config and these data."""
+    return {"config": digest(config), "data": hash_json(contents)}
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.errors import UserError
 from normlab.ranks import place
-from normlab.runs.assemble import assemble
+from normlab.runs.assemble import assemble, check_trainable
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.failures import disk_in_words, expected, log_traceback, memory_in_words
@@ -143,7 +143,11 @@ def _train_and_test(
 
     with distributed.losses_said():
         parts = assemble(config, directory)
-    task = parts.task
+    task, rank = parts.task, distributed.rank()
+    check_trainable(config, parts.model)
+    if rank == 0:
+        directory.record_data(parts.contents, task.model_arguments)
+        task.save(directory.path)
     summary |= parts.description
     log.info("Run directory: %s", directory.path)
     log.info(
@@ -162,7 +166,6 @@ def _train_and_test(
 
     checkpoints = parts.checkpoints
     state = checkpoints.newest_state()
-    rank = distributed.rank()
     path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
         distributed.losses_said(),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from normlab.errors import UserError
-from normlab.files import hash_json, hash_text
+from normlab.files import hash_text
 from normlab.runs import components
 from normlab.runs.assemble import Parts, assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory
-from normlab.runs.environment import device_of
-from normlab.runs.identity import digest
+from normlab.runs.environment import device_of, prepare
+from normlab.runs.identity import owner
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,7 @@ def load_run(
     from normlab import norms
     from normlab.training.checkpoint import Checkpoints
 
+    prepare()
     directory = RunDirectory(Path(run_dir))
     plain, data = directory.stored_config(), directory.stored_data()
     if plain is None:
@@ -69,8 +70,8 @@ def load_run(
     checkpoint = checkpoint or (directory.stored_summary() or {}).get("weights", "best")
     model = components.build_model(config, data["model_arguments"], trusted)
     norms.reparameterise(model)
-    owner = {"config": digest(config.plain()), "data": hash_json(data["contents"])}
-    weights = Checkpoints(directory.checkpoints, owner=owner).read(checkpoint)["model"]
+    owned = owner(config.plain(), data["contents"])
+    weights = Checkpoints(directory.checkpoints, owner=owned).read(checkpoint)["model"]
     model.load_state_dict(weights)
     return LoadedRun(directory, config, model.to(where).eval(), where, trusted, checkpoint)
 

@@ -3,18 +3,19 @@
 from collections.abc import Iterable
 
 from normlab.errors import UserError
+from normlab.registration import LOCAL
 
 # Where the data lie, where and how runs start, who watches; some of the seeds.
-FREE = ("data.dir", "data.path", "data.cache_dir", "seed", "trainer.device", "logger")
-LOCAL = ("data=text", "data=text_pairs", "data=cifar10_files")  # the hub's data as files
+FREE = (*(f"data.{key}" for key in LOCAL), "seed", "trainer.device", "logger")
+FILES = ("data=text", "data=text_pairs", "data=cifar10_files")  # the hub's data as files
 
 
 def check_free(overrides: Iterable[str]) -> None:
     """Raises UserError for an override that makes a run another than the registered one."""
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if not (key in FREE or key.startswith(("hydra.", "logger.")) or override in LOCAL):
+        if not (key in FREE or key.startswith(("hydra.", "logger.")) or override in FILES):
             raise UserError(
                 f"{override} is not what was registered: change the registration and its YAML "
-                f"file. Free are {', '.join((*FREE, 'hydra.*', *LOCAL))}."
+                f"file. Free are {', '.join((*FREE, 'hydra.*', *FILES))}."
             )
