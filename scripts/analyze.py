@@ -1,4 +1,4 @@
-"""What norms do, without a training run of one's own: invariances, gradients, signal, numerics."""
+"""What norms do: by arithmetic (invariance, gradients, signal, numerics) and in trained runs."""
 
 import argparse
 import sys
@@ -138,8 +138,8 @@ def draw_signal(records: list[dict[str, Any]], path: Path) -> None:
         panels.append(Panel([], y, x, f"{placement}-norm, untrained", lines, log=True))
     try:
         write_figure(panels, draw_curves, path)
-    except ImportError:
-        return
+    except UserError as missing:
+        print(missing, file=sys.stderr)  # the page has the numbers
 
 
 def numerics(args: argparse.Namespace) -> None:
@@ -204,7 +204,8 @@ def geometry(args: argparse.Namespace) -> None:
 
     for run_dir in args.run_dir:
         for checkpoint in args.checkpoint:
-            parts = load_run(run_dir, checkpoint, args.device).with_data()
+            run = load_run(run_dir, checkpoint, args.device)
+            parts = run.with_data()
             if not isinstance(parts.task, Translation):
                 raise UserError(f"{run_dir} holds no translation model.")
             with parts.evaluating():
@@ -213,12 +214,13 @@ def geometry(args: argparse.Namespace) -> None:
                     parts.task.dev_batches(),
                     parts.device,
                 )
-            print(f"## {run_dir}, {checkpoint}\n\n{analysis.table(found)}\n")
+            print(f"## {run_dir}, {run.checkpoint}\n\n{analysis.table(found)}\n")
 
 
 def conversion(args: argparse.Namespace) -> None:
     """Converts a pre-norm LayerNorm run both ways and compares logits, translations and BLEU."""
     from normlab.analysis import conversion as analysis
+    from normlab.reports.text import commit
     from normlab.runs.converted import both_ways
     from normlab.runs.loaded import load_run, load_translator
     from normlab.tasks.translation.scoring import score
@@ -255,7 +257,9 @@ def conversion(args: argparse.Namespace) -> None:
         )
         for which, translate in translators.items()
     ]
-    page = analysis.page(rows, name, len(test.src), run.directory.stored_summary() or {})
+    summary = run.directory.stored_summary() or {}
+    summary["commit"] = commit(summary.get("commit"))
+    page = analysis.page(rows, name, len(test.src), summary)
     holds, evidence = analysis.claim(rows, len(test.src))
     claim = {"holds": holds, "evidence": evidence, "page": "conversion.md"}
     out = args.results / "followups"
@@ -283,7 +287,7 @@ def main() -> None:
         parts = commands.add_parser(name, help=command.__doc__)
         if command is geometry:
             parts.add_argument("run_dir", nargs="+", help="run directories of train.py")
-            parts.add_argument("--checkpoint", nargs="+", default=["best"], help="best, last, ...")
+            parts.add_argument("--checkpoint", nargs="+", default=[""], help="best, last, ...")
             parts.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
         if command is annotations:
             parts.add_argument(

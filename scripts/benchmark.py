@@ -37,29 +37,33 @@ def main() -> None:
     )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    common.add_argument("--blocks", type=int, default=60, help="how often each variant is timed")
     common.add_argument("--threads", type=int, help="CPU threads; torch's default otherwise")
-    common.add_argument("--compile", action="store_true", help="compiled variants too (slow start)")
     common.add_argument("--name", help="of the files; ..._repeat: the same once more")
     common.add_argument("--results", type=Path, default=Path("results"))
-    repeated = argparse.ArgumentParser(add_help=False, parents=[common])
+    timed = argparse.ArgumentParser(add_help=False, parents=[common])
+    timed.add_argument("--blocks", type=int, default=60, help="how often each variant is timed")
+    repeated = argparse.ArgumentParser(add_help=False, parents=[timed])
     repeated.add_argument("--busy", action="store_true", help="while another process copies memory")
     repeated.add_argument("--starts", type=int, default=1, help="processes, one after another")
     kinds = parser.add_subparsers(dest="kind", required=True)
     norms = kinds.add_parser("norms", parents=[repeated], help="the norms by themselves")
     norms.add_argument("--shapes", nargs="+", help="ROWSxWIDTH ...")
-    norms.add_argument("--dtypes", nargs="+", default=["float32"], help="float32, bfloat16, ...")
+    norms.add_argument(
+        "--dtypes", nargs="+", default=["float32"], choices=("float32", "bfloat16", "float16")
+    )
     norms.add_argument("--warm", action="store_true", help="call each once more just before")
     steps = kinds.add_parser("steps", parents=[repeated], help="training steps")
     steps.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     steps.add_argument("--batches", type=int, default=8, help="different batches to cycle through")
     steps.add_argument("--every-norm", action="store_true", help="all of conf/norm, norm.impl=auto")
+    for each in (norms, steps):
+        each.add_argument("--compile", action="store_true", help="compiled variants too (slow)")
     profile = kinds.add_parser(
         "profile", parents=[common], help="where a training step's time goes"
     )
     profile.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     profile.add_argument("--batches", type=int, default=8, help="steps that are profiled")
-    scaling = kinds.add_parser("scaling", parents=[common], help="one run on several processes")
+    scaling = kinds.add_parser("scaling", parents=[timed], help="one run on several processes")
     scaling.add_argument("--model", default="transformer_tiny", help="an option of conf/model")
     scaling.add_argument("--processes", nargs="+", type=int, default=[1, 2])
     scaling.add_argument("--starts", type=int, default=5, help="of each number of processes")
@@ -80,8 +84,9 @@ def main() -> None:
         peer.add_argument("--steps", type=int, default=1000, help="before loss and decoding")
         peer.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
-    if overrides and args.kind in ("norms", "decode"):
-        parser.error(f"unknown argument {overrides[0]}")
+    plain = args.kind in ("norms", "decode")
+    if wrong := [each for each in overrides if plain or "=" not in each or each[0] == "-"]:
+        parser.error(f"unknown argument {wrong[0]}")
     if getattr(args, "starts", 1) < 1:
         parser.error(f"--starts must be >= 1, got {args.starts}")
     if getattr(args, "every_norm", False) and args.compile:

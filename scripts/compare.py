@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from normlab import markdown
 from normlab.errors import UserError
 from normlab.files import check_files, read_sealed
 from normlab.reports.records import read_record
@@ -29,19 +30,17 @@ def main() -> None:
             if (run / "summary.json").exists():
                 check_files(run, read_sealed(run / "summary.json").get("files", {}))
         names = shared_sets(args.run_a, args.run_b)
-        print("| test set | metric | A | B | B - A | p |\n|---|---|---|---|---|---|")
+        rows = []
         for name in names:
             a, b = (lines(run / "hypotheses" / name) for run in (args.run_a, args.run_b))
             references = lines(args.run_a / "references" / name)
             if references != lines(args.run_b / "references" / name):
                 raise UserError(f"the runs have different references for {name}: no comparison.")
             for result in compare(a, b, references, args.samples):
-                gap = result.b - result.a
-                print(
-                    f"| {Path(name).stem} | {result.metric} | {result.a:.2f} "
-                    f"| {result.b:.2f} | {gap:+.2f} | {result.p:.3f} |"
-                )
+                scores = f"{result.a:.2f}", f"{result.b:.2f}", f"{result.b - result.a:+.2f}"
+                rows.append((Path(name).stem, result.metric, *scores, f"{result.p:.3f}"))
                 print(f"{result.metric}: {result.signature}", file=sys.stderr)
+        print(*markdown.table(("test set", "metric", "A", "B", "B - A", "p"), rows), sep="\n")
     except (UserError, ValueError) as error:
         sys.exit(str(error))
     print("\nA paired bootstrap over sentences: it tests these outputs, not seeds.")
@@ -53,6 +52,8 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
         return []  # outputs of something else, laid out as those of a run
     a, b = read_record(run_a), read_record(run_b)
     for run in (a, b):
+        if (task := run.summary["task"]) != "translation":
+            raise UserError(f"{run.path} is of task={task}: BLEU and chrF are for translations.")
         if not run.ended:
             raise UserError(
                 f"{run.path} is {run.summary['status']}: outputs in it are of an earlier end. "

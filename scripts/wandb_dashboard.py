@@ -25,7 +25,7 @@ PANELS = {
     ],
     "Wall-clock": [
         ("ms per step", "train/step_ms", "Step"),
-        ("target tokens per second", "train/items_per_second", "Step"),
+        ("items (target tokens, images, ...) per second", "train/items_per_second", "Step"),
     ],
 }
 GROUP_BY = ("names.norm", "init.mean", "norm_impl")  # what is left to differ is the seed

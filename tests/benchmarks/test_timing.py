@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from normlab.benchmarks.norms import norm_times, peak_memory
-from normlab.benchmarks.timing import CONTROL, copying_memory, interleave
+from normlab.benchmarks.timing import copying_memory, interleave
+from normlab.reports.benchmarks import CONTROL
 
 CPU = torch.device("cpu")
 QUICK = {"blocks": 2, "compiled": False, "cold": False}

@@ -60,5 +60,11 @@ def test_new_files_of_ours_that_git_does_not_know_are_changes(tmp_path, monkeypa
         new.touch()
         assert version().endswith("+changes")
         new.unlink()
+    copy = tmp_path / ".venv/normlab/runs/environment.py"  # installed in someone's repository
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    monkeypatch.setattr(environment, "__file__", str(copy))
+    with pytest.raises(subprocess.SubprocessError):
+        version()
     monkeypatch.undo()
     assert environment.code_version() is environment.code_version()

@@ -77,7 +77,7 @@ def test_a_preempted_submitit_job_is_requeued_and_a_killed_one_goes_on_when_star
 
 
 @pytest.mark.long
-def test_joblib_runs_the_jobs_side_by_side(tmp_path):
+def test_joblib_runs_every_job(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = sweep(tmp_path, "hydra/launcher=joblib", "norm=none,rmsnorm", "trainer.threads=null")
     assert done.wait(120) == 0, done.stdout.read()

@@ -1,1 +1,1 @@
-"""What trained models look like inside: measurements beside loss and BLEU."""
+"""What norms do, by arithmetic and inside networks: measurements beside loss and BLEU."""

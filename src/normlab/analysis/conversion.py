@@ -191,7 +191,7 @@ def page(
     head += [f"beam {b}: {what}" for b in beams for what in ("sentences that differ", "BLEU")]
     about = HEAD.format(
         steps=summary.get("steps"),
-        commit=str(summary.get("commit"))[:10],
+        commit=summary.get("commit"),
         data=summary.get("data"),
         test_set=test_set,
         sentences=sentences,

@@ -12,9 +12,9 @@ import torch
 
 from normlab.benchmarks.decoding import decoding_times, first_test_sources
 from normlab.benchmarks.steps import Variant, step_times, workload
-from normlab.benchmarks.timing import CONTROL
 from normlab.errors import UserError
 from normlab.norms import Norm
+from normlab.reports.benchmarks import CONTROL
 from normlab.runs.converted import both_ways
 from normlab.runs.loaded import load_translator
 
@@ -22,10 +22,11 @@ BASELINE = "layernorm native"
 IMPLEMENTATIONS = ("composed", "native", "fused")
 NOTES = [
     "`prermsnorm` and `precrmsnorm` are the converted networks: no gain, no bias, a main branch",
-    "of mean zero, of d and d - 1 entries. In training they subtract the mean of what enters the",
-    "branch, as dropout breaks it; only decoding is free of that. `recentred` is RMSNorm with a",
-    "bias that trains exactly as LayerNorm does. `none` has no norm and says what all cost. In",
-    "training the softmax matrix is a parameter of its own in every row.",
+    "of mean zero, of d and d - 1 entries. In training `prermsnorm` subtracts the mean of what",
+    "enters the branch, as dropout breaks it; in decoding it need not. `precrmsnorm` never does:",
+    "its missing entry is minus the sum of the others. `recentred` is RMSNorm with a bias that",
+    "trains exactly as LayerNorm does. `none` has no norm and says what all cost. In training the",
+    "softmax matrix is a parameter of its own in every row.",
 ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from normlab.benchmarks.profiling import by_operator, profiled
-from normlab.benchmarks.timing import CONTROL, interleave
+from normlab.benchmarks.timing import interleave
 from normlab.errors import UserError
+from normlab.reports.benchmarks import CONTROL
 from normlab.runs import components
 from normlab.runs.loaded import load_run, load_translator
 from normlab.tasks.translation.task import Translation

@@ -1,5 +1,6 @@
 """How long the norms take by themselves: forward, backward and both, against a measured copy."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from normlab.benchmarks.timing import CONTROL, cache_flusher, interleave
+from normlab.benchmarks.timing import cache_flusher, interleave
 from normlab.errors import UserError
 from normlab.norms import LayerNorm, PRMSNorm, RMSNorm
+from normlab.reports.benchmarks import CONTROL
 
 KINDS: dict[str, Any] = {"layernorm": LayerNorm, "rmsnorm": RMSNorm, "prmsnorm": PRMSNorm}
 BASELINE = "layernorm native"
@@ -32,6 +34,8 @@ def benchmark(
     """Returns the records of all norms at `shapes` ("ROWSxWIDTH") and `dtypes`, with notes."""
     records = []
     for shape in shapes or SHAPES[device.type]:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", shape):
+            raise UserError(f"--shapes {shape}: write ROWSxWIDTH, as in 2048x512.")
         rows, width = map(int, shape.split("x"))
         for dtype in dtypes:
             records += norm_times(

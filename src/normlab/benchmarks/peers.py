@@ -141,7 +141,7 @@ class Normlab:
             "trainer.device=cpu",  # as the others
             "decoding.beam=1",
         ]
-        run([sys.executable, "train.py", *overrides])
+        run([sys.executable, "-m", "normlab", "train", *overrides])
         lines = (self.folder / name / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
         metrics = [json.loads(line) for line in lines if line]
         speeds = [m["train/items_per_second"] for m in metrics if "train/loss" in m]

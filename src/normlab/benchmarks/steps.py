@@ -16,9 +16,11 @@ from torch import nn
 
 from normlab import norms
 from normlab.benchmarks.norms import KINDS
-from normlab.benchmarks.timing import CONTROL, interleave
+from normlab.benchmarks.timing import interleave
 from normlab.errors import UserError
 from normlab.models.gru import GRU
+from normlab.paths import experiments
+from normlab.reports.benchmarks import CONTROL
 from normlab.reports.experiments import read_experiment
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
@@ -197,7 +199,7 @@ def benchmark(
     record = step_times(work, title, blocks, device)
     table, experiment, column = PAPER.get(work.model, ("", "", ""))
     if table:
-        rows = read_experiment(experiment, Path("experiments")).paper
+        rows = read_experiment(experiment, experiments()).paper
         record["paper"] = {row["norm"]: float(row[column]) for row in rows}
         record["paper_unit"] = column.replace("seconds_per", "s per").replace("_", " ")
     compiled = any(name.endswith("compiled") for name in work.steps)

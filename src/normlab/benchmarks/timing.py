@@ -17,7 +17,6 @@ import torch
 
 from normlab.errors import UserError
 
-CONTROL = "A/A control"
 Times = dict[str, list[float]]  # variant -> seconds of each block
 
 

@@ -33,9 +33,10 @@ def initialize(
     two for embeddings too, or `nematus`: as `normal`, but the square matrices that the model names
     are random orthogonal. Then `mean` is added to every parameter that `apply_to` selects: role
     names of the model, `matrices` (all roles but embeddings, softmax and attention score),
-    `gaussian` (all that `nematus` does not make orthogonal) or `all` roles. Biases become 0; what
+    `gaussian` (all that `nematus` does not make orthogonal) or `all` roles. Biases of linear
+    maps become 0, others keep what their module gave them (an LSTM its forget gates'); what
     belongs to a norm stays as the norm made it, unless `apply_to` holds `norms`: then gains and
-    biases are drawn from N(mean, scale) too. Raises UserError for a role the model does not have.
+    biases are drawn from N(mean, scale²) too. Raises UserError for a role the model does not have.
     """
     roles = model.roles()
     wanted = _expand(apply_to, roles)

@@ -11,8 +11,8 @@ class Role(NamedTuple):
 
     `kind` is one of the names that `init.apply_to` knows (initialization.py). `blocks` counts the
     equal matrices stacked along dimension 0 (joined q/k/v: 3), each initialised by itself.
-    `orthogonal` ones are square maps that Nematus draws random orthogonal; it draws all others
-    from a normal distribution, whatever their shape.
+    `orthogonal` ones are the square maps that Nematus draws random orthogonal at the paper's sizes;
+    all others are normal here, whatever their shape.
     """
 
     kind: str

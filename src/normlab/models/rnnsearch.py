@@ -1,8 +1,9 @@
 """RNNSearch, the paper's main translation model: attentional GRU encoder-decoder, any norm.
 
 Bahdanau et al. 2015 in the variant of Nematus 0.3: a bidirectional GRU encoder and a conditional
-GRU decoder, GRU1 -> additive attention -> GRU2, with a deep output. The norm stands on each linear
-map's summed inputs, every one with its own instance.
+GRU decoder, GRU1 -> additive attention -> GRU2, with a deep output. The norm stands on the summed
+inputs of every linear map but two, attention's score vector and the softmax; a GRU's maps have two
+each, one for both gates together and one for the candidate.
 
 One deviation: the first target embedding is that of BOS, as in our Transformer, not a zero vector.
 """

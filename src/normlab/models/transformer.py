@@ -41,9 +41,10 @@ class Transformer(Seq2Seq):
     softmax matrix that of the target, as in the paper's toolkit; an untied one has a bias.
 
     main_branch, of a pre-norm network: `free`, as it comes; `recentred`, the mean is subtracted
-    from what enters it and from what each sublayer adds; `zero_mean`, the weights see to that, and
-    only dropout in training asks for more; `compressed`, the same without the last of d_model
-    features, which is minus the sum of the others. `width` is the number of features kept.
+    from what enters it and from what each sublayer adds; `zero_mean`, the weights see to that,
+    as scripts/convert.py makes them, and the mean is subtracted in training only, since dropout
+    breaks it; `compressed`, the last of d_model features is not kept: it is minus the sum of the
+    others, so that the mean is 0 by definition. `width` is the number of features kept.
     Raises UserError for sizes and options that do not fit together.
     """
 

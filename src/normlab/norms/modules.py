@@ -1,4 +1,4 @@
-"""The normalisation layers, all built as `Norm(dim, eps=...)`.
+"""The normalisation layers, all built as `Norm(dim, ...)`, with `eps` where a root is taken.
 
 A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how it is computed:
 

@@ -39,7 +39,10 @@ class Recentre(Affine):
 
 
 class ScaleNorm(AffineNorm):
-    """ScaleNorm (Nguyen & Salazar 2019): x / |x| times one learned scalar, from sqrt(dim)."""
+    """ScaleNorm (Nguyen & Salazar 2019): x / |x| times one learned scalar, from sqrt(dim).
+
+    Over other axes, of n entries, times sqrt(n / dim) too: it starts as RMSNorm everywhere.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class ScaleNorm(AffineNorm):
 
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """Returns the formula."""
-        return functional.scale_norm(x, weight, bias, self.eps)
+        y = functional.scale_norm(x, weight, bias, self.eps)
+        n = x.shape[-1]
+        return y if n == self.dim else y * math.sqrt(n / self.dim)
 
 
 class CRMSNorm(AffineNorm):

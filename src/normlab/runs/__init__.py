@@ -1,1 +1,1 @@
-"""One run from config to summary; with train.py the only place that knows Hydra."""
+"""One run from config to summary; the only place that knows Hydra."""

@@ -30,6 +30,7 @@ def code_version() -> str | None:
 def _code_version() -> str:
     here = Path(__file__).parent.parent  # the package
     git = partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True, timeout=20)
+    git(["git", "ls-files", "--error-unmatch", __file__])  # else the repository is not ours
     commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
     outputs = ":(top,exclude)results"  # reports of earlier runs are no change of the code
     # Without locks: a commit made meanwhile would fail.

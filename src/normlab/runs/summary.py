@@ -113,9 +113,9 @@ def in_words(
     if summary["learned"] is None:
         return lines
     key, guess = summary["guessing"]["metric"], summary["guessing"]["value"]
-    reached = summary["dev"].get(key)
+    reached = summary["dev"].get(key, math.nan)
     what = "It learned" if summary["learned"] else "It has learned little or nothing"
-    found = "not finite" if reached is None else f"{reached:.2f}"
+    found = f"{reached:.2f}" if math.isfinite(reached) else "not finite"
     lines.append(
         f"{what}: {key} is {found}, and guessing without a model gives {guess:.2f} "
         f"(learned: below {LEARNED:g} of that)."

@@ -1,7 +1,6 @@
 """What a run measures: a line of JSON first, a dashboard second."""
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +8,6 @@ from typing import Any, Protocol, Self
 
 from normlab.files import finite, write_text
 from normlab.tasks.task import Sample
-
-log = logging.getLogger(__name__)
 
 
 class Dashboard(Protocol):

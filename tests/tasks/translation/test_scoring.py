@@ -79,6 +79,9 @@ def test_compare_says_in_what_else_the_runs_differ(tmp_path, trained):
     said = [line for line in done.stdout.split("\n") if line.startswith("not like for like")]
     assert "12 steps, B for 13" in said[0] and "other data" in said[1]
     assert "A has decoding.beam=2, B has 5." in said[2]
+    write_sealed(tmp_path / "b" / "summary.json", {**summary, **other, "task": "cifar10"})
+    done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b")
+    assert done.returncode == 1 and "b is of task=cifar10: BLEU and chrF are for" in done.stderr
     write_sealed(tmp_path / "b" / "summary.json", {**summary, **other, "status": "interrupted"})
     done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b")
     assert (

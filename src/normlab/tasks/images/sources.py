@@ -103,9 +103,10 @@ def _pictures(
     encoded, labels = train
     if dev >= len(encoded):
         raise UserError(f"dev={dev} leaves nothing of {len(encoded)} training images: lower it.")
-    if not set(labels + test[1]) <= set(range(len(classes))):
+    found = labels + test[1]
+    if not set(found) <= set(range(len(classes))):
         raise UserError(
-            f"classes must name every label: there are labels from {min(labels)} to {max(labels)}, "
+            f"classes must name every label: there are labels from {min(found)} to {max(found)}, "
             f"and {len(classes)} names."
         )
     return Pictures(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
@@ -38,7 +39,8 @@ def whitened(pictures: Pictures, eps: float, cache_dir: str | Path) -> Arrays:
         log.info("decoded and whitened the images in %.0f s", time.monotonic() - started)
         return arrays
 
-    key = hash_json([*(images.sha256 for images in parts.values()), eps, source])
+    # The version of what decodes: another may round pixels otherwise, which whitening magnifies.
+    key = hash_json([*(images.sha256 for images in parts.values()), eps, source, PIL.__version__])
     return cached(cache_dir, key[:32], make)
 
 

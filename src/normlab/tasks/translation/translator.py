@@ -1,6 +1,5 @@
 """From a trained model to sentences."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,14 +27,13 @@ def translate(
     length_penalty: float,
     batch_tokens: int,
     device: torch.device,
-    on_batch: Callable[[int], None] = lambda sentences: None,
 ) -> list[str]:
     """Returns the detokenised translation of every source sentence of `data`, in its order.
 
     A translation has at most twice the source's tokens plus ten. `batch_tokens` are the padded
     tokens of a training batch; here sentences of similar length share a batch of at most MORE times
-    as many, all beams and processes included. `on_batch` hears of each. Several processes share the
-    batches and have the same result.
+    as many, all beams and processes included. Several processes share the batches and have
+    the same result.
     """
     model.eval()
     found: dict[int, str] = {}
@@ -47,7 +45,6 @@ def translate(
         limits = (2 * batch.src_lengths + 10).clamp(max=model.max_length)
         outputs = search.beam(model.step, state, limits, BOS, EOS, beam, length_penalty)
         found |= zip(indices.tolist(), decode(tokenizer, outputs), strict=True)
-        on_batch(len(indices))
     everybody = {i: text for one in distributed.gather(found) for i, text in one.items()}
     return [everybody[i] for i in range(len(data))]
 
