@@ -85,7 +85,7 @@ def main() -> None:
         peer.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
     plain = args.kind in ("norms", "decode")
-    if wrong := [each for each in overrides if plain or "=" not in each or each[0] == "-"]:
+    if wrong := [each for each in overrides if plain or each[0] == "-"]:
         parser.error(f"unknown argument {wrong[0]}")
     if getattr(args, "starts", 1) < 1:
         parser.error(f"--starts must be >= 1, got {args.starts}")

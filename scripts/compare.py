@@ -52,13 +52,13 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
         return []  # outputs of something else, laid out as those of a run
     a, b = read_record(run_a), read_record(run_b)
     for run in (a, b):
-        if (task := run.summary["task"]) != "translation":
-            raise UserError(f"{run.path} is of task={task}: BLEU and chrF are for translations.")
         if not run.ended:
             raise UserError(
                 f"{run.path} is {run.summary['status']}: outputs in it are of an earlier end. "
                 "Let it come to its end first."
             )
+        if (task := run.summary["task"]) != "translation":
+            raise UserError(f"{run.path} is of task={task}: BLEU and chrF are for translations.")
     found = []
     if a.summary["steps"] != b.summary["steps"]:
         found.append(f"A was trained for {a.summary['steps']} steps, B for {b.summary['steps']}.")

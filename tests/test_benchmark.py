@@ -177,6 +177,12 @@ def test_one_that_is_ended_leaves_no_process_beside_what_is_timed_next(tmp_path)
 
 def test_mistakes_are_one_sentence(benchmark):
     assert "--busy needs a core of its own: --threads below" in benchmark("norms", "--busy").stderr
-    assert "unknown argument norm=none" in benchmark("norms", "norm=none").stderr
+    for kind, argument in (
+        ("norms", "norm=none"),
+        ("profile", "--blocks"),
+        ("widths", "--compile"),
+    ):
+        assert f"unknown argument {argument}" in benchmark(kind, argument).stderr
+    assert "--shapes 64: write ROWSxWIDTH" in benchmark("norms", "--shapes", "64").stderr
     result = benchmark("decode", "nowhere")
     assert result.returncode == 1 and "nowhere is no run directory" in result.stderr

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 
 import pytest
 from processes import script
@@ -10,7 +9,6 @@ from synthetic import write_run
 
 pytest.importorskip("matplotlib")
 
-from normlab.errors import UserError
 from normlab.reports import text
 from normlab.reports.figures import (
     Panel,
@@ -120,15 +118,6 @@ def test_panels_of_one_metric_share_their_axes_and_name_the_data(tmp_path, monke
     assert (left.get_ylabel(), left.get_xlabel()) == ("dev SacreBLEU, greedy, toy", "training step")
     monkeypatch.undo()
     plt.close("all")
-
-
-def test_without_matplotlib_one_sentence_says_so_and_the_old_figure_stays(tmp_path, monkeypatch):
-    path = tmp_path / "figure.png"
-    path.write_bytes(b"old")
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match="pip install matplotlib"):
-        write_figure([Panel([run("none", [1.0, 2.0])], "dev/bleu")], draw_curves, path)
-    assert path.read_bytes() == b"old"
 
 
 def test_a_level_of_chance_is_a_line_across(axes):

@@ -1,12 +1,14 @@
 """Pages: registered runs with verdicts, earlier ones without, the same bytes from records alone."""
 
 import shutil
+import sys
 
 import pytest
 from synthetic import write_run
 
 pytest.importorskip("matplotlib")
 
+from normlab.errors import UserError
 from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence, values
 from normlab.reports.experiments import read_experiment
@@ -138,6 +140,18 @@ def test_a_page_begins_with_what_was_found_and_its_figure(root, complete):
     claims = read_claims(experiments, root / "results")
     html = write_web_page(claims, experiments, root / "experiments", root / "results").read_text()
     assert "<li>RMSNorm is alike (see).</li>" in html and "<li>None diverges.</li>" in html
+
+
+def test_without_matplotlib_one_sentence_says_so_and_the_old_figure_stays(
+    root, complete, monkeypatch
+):
+    page(root)
+    figure = root / "results/t/multi30k/figure.png"
+    there = figure.read_bytes()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match="pip install matplotlib"):
+        page(root)
+    assert figure.read_bytes() == there
 
 
 def test_a_page_without_a_claim_still_says_what_was_planned(root, complete):

@@ -1,5 +1,7 @@
 """The normalisation layers, all built as `Norm(dim, ...)`, with `eps` where a root is taken.
 
+`**layout` is where a layer stands, `axes` and `parameter_axis`: see `Norm` in base.py.
+
 A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how it is computed:
 
 - `composed`: the tensor ops of functional.py, what a framework user writes by hand (the paper's
@@ -211,11 +213,9 @@ class LayerNorm(AffineNorm):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, gain, bias, impl, **layout)
 
     def fallback(self, device: torch.device) -> str:
         """Returns "native": torch has the operator everywhere."""
@@ -244,11 +244,9 @@ class RMSNorm(AffineNorm):
         gain: bool = True,
         bias: bool = False,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, gain, bias, impl, **layout)
         if impl == "native" and bias:
             raise UserError(
                 "impl=native cannot be used with bias=true for RMSNorm: torch's rms_norm has no "
@@ -282,14 +280,12 @@ class PRMSNorm(AffineNorm):
         gain: bool = True,
         bias: bool = False,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
         if not 1e-9 <= p <= 1:  # partial_size reads nine decimals
             raise UserError(f"p must be a fraction in (0, 1], got {p}; the paper uses 0.0625.")
         self.p = p
-        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, gain, bias, impl, **layout)
 
     def measured(self, n: int) -> int:
         """Returns k."""

@@ -9,6 +9,8 @@ step (Cooijmans et al. 2016, arXiv 1603.09025), of which the last steps of a bat
 So RNNSearch refuses them, and a Transformer takes them with another norm in its decoder.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -52,11 +54,9 @@ class BatchNorm(OverPositions):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, gain, bias, impl, **layout)
         if not 0 < momentum <= 1:
             raise UserError(f"momentum={momentum} is out of range: it must lie in (0, 1].")
         self.momentum = momentum
@@ -91,11 +91,9 @@ class GroupNorm(OverPositions):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, gain, bias, impl, **layout)
         if groups < 1 or dim % groups:
             raise UserError(f"groups={groups} does not divide the {dim} features of a layer.")
         self.groups = groups
@@ -118,8 +116,6 @@ class InstanceNorm(GroupNorm):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, dim, eps, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, dim, eps, gain, bias, impl, **layout)

@@ -1,6 +1,7 @@
 """Norms of single positions beyond the paper's: halves of LayerNorm, and what came after it."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,9 @@ class Affine(AffineNorm):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, 0.0, gain, bias, impl, **layout)
 
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """Returns the formula."""
@@ -49,11 +48,9 @@ class ScaleNorm(AffineNorm):
         dim: int,
         eps: Epsilon = 1e-6,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, eps, False, False, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, eps, False, False, impl, **layout)
         self.weight = nn.Parameter(torch.full((1,), math.sqrt(dim)))
 
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -89,11 +86,9 @@ class DyT(AffineNorm):
         gain: bool = True,
         bias: bool = True,
         impl: str = "auto",
-        *,
-        axes: tuple[int, ...] = (-1,),
-        parameter_axis: int = -1,
+        **layout: Any,
     ):
-        super().__init__(dim, 0.0, gain, bias, impl, axes=axes, parameter_axis=parameter_axis)
+        super().__init__(dim, 0.0, gain, bias, impl, **layout)
         self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
 
     def composed(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

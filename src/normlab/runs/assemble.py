@@ -122,8 +122,11 @@ def assemble(
     directory: RunDirectory,
     trusted: Collection[str] | None = None,
     device: str = "",
+    training: bool = False,
 ) -> Parts:
     """Returns the parts of the run in `directory`, on `device` in place of the config's.
+
+    `training`: they are to be trained, and not only tested.
 
     Raises UserError for arguments that do not fit, before any data is read, and for data that are
     not those the run began with.
@@ -138,7 +141,7 @@ def assemble(
     where = device_of(device or config.trainer.device)
     set_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(config.trainer.deterministic)
-    check_parts(config, trusted, memory_of(where))
+    check_parts(config, trusted, memory_of(where), training)
 
     task = components.build_task(config, trusted)
     contents = task.contents()
@@ -169,11 +172,15 @@ def assemble(
 
 
 def check_parts(
-    config: Config, trusted: Collection[str] | None = None, memory: float = float("inf")
+    config: Config,
+    trusted: Collection[str] | None = None,
+    memory: float = float("inf"),
+    training: bool = False,
 ) -> None:
     """Raises UserError when something in `config` cannot be built; reads no data.
 
     `memory` is that of the device in bytes: a model that cannot be trained in it is refused.
+    `training`: so is one of which another network would be tested than is trained.
     """
     import torch
 
@@ -191,6 +198,8 @@ def check_parts(
                 )
             components.initialize_model(model, config)
             components.build_optimizer(model, config)
+        if training:
+            _check_tested_as_trained(config, model)
     except (RuntimeError, TypeError) as error:
         if "overflow" not in str(error).lower():
             raise
@@ -199,16 +208,14 @@ def check_parts(
         )
 
 
-def check_trainable(config: Config, model: "Network") -> None:
-    """Raises UserError where the network tested would not be the one that is trained."""
+def _check_tested_as_trained(config: Config, model: "Network") -> None:
     if config.model.get("main_branch") == "zero_mean":
         raise UserError(
             "model.main_branch=zero_mean takes the mean out in training only: it is for weights "
             "that scripts/convert.py has made. Choose recentred or compressed."
         )
-    if config.trainer.average and any(
-        hasattr(module, "running_mean") for module in model.modules()
-    ):
+    buffers = [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
+    if config.trainer.average and buffers:
         raise UserError(
             "trainer.average would average BatchNorm's running statistics, which are not those of "
             "the averaged weights: leave it at 0."

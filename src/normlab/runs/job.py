@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.errors import UserError
 from normlab.ranks import place
-from normlab.runs.assemble import assemble, check_trainable
+from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.failures import disk_in_words, expected, log_traceback, memory_in_words
@@ -142,9 +142,8 @@ def _train_and_test(
     from normlab import distributed
 
     with distributed.losses_said():
-        parts = assemble(config, directory)
+        parts = assemble(config, directory, training=True)
     task, rank = parts.task, distributed.rank()
-    check_trainable(config, parts.model)
     if rank == 0:
         directory.record_data(parts.contents, task.model_arguments)
         task.save(directory.path)

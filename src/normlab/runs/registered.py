@@ -6,7 +6,7 @@ from normlab.errors import UserError
 from normlab.registration import LOCAL
 
 # Where the data lie, where and how runs start, who watches; some of the seeds.
-FREE = (*(f"data.{key}" for key in LOCAL), "seed", "trainer.device", "logger")
+FREE = (*(f"data.{key}" for key in LOCAL), "data.path", "seed", "trainer.device", "logger")
 FILES = ("data=text", "data=text_pairs", "data=cifar10_files")  # the hub's data as files
 
 
