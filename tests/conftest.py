@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import os
+import signal
 from copy import deepcopy
 from pathlib import Path
 
@@ -20,6 +21,11 @@ if not torch.cuda.is_available():
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out already, to children too
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# Under nohup and in a shell's background they are ignored, and a run leaves them so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+os.environ.setdefault("WANDB_MODE", "offline")  # whoever is logged in
 
 # The same examples each time, and none too slow: a busy machine may stop for a while.
 settings.register_profile(

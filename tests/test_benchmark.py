@@ -71,6 +71,7 @@ def test_two_widths_in_two_processes(benchmark, tmp_path, monkeypatch):
     stored = json.loads((benchmark.results / "widths_fp32.json").read_text())
     assert [record["d_model"] for record in stored["records"]] == [32, 64]
     assert all(len(t) == 4 for t in stored["records"][1]["times"].values())
+    pytest.importorskip("matplotlib")
     assert (benchmark.results / "widths_fp32.png").stat().st_size > 1000
     assert "(widths_fp32.png)" in page
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed

@@ -29,6 +29,7 @@ def test_what_the_workspace_shows_can_be_drawn_from_a_run(trained, tmp_path):
     pytest.importorskip("matplotlib")
     done = script("scripts/wandb_dashboard.py", "--draw", tmp_path / "w.png", trained)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "w.png").stat().st_size > 1000
     logged = (trained / "metrics.jsonl").read_text()
     source = (ROOT / "scripts" / "wandb_dashboard.py").read_text()
     for key in set(re.findall(r'"((?:train|dev)/\w+)"', source)):

@@ -29,3 +29,12 @@ TINY_RNN = (
     "model.d_embedding=16",
     "model.d_hidden=16",
 )
+
+# A task whose result gets better with every evaluation, and that takes no time; toy.py has it.
+TOY = (
+    "~task", "+task={_target_: toy.Regression}", "names.task=toy",
+    "~data", "+data={_target_: toy.sine, count: 64, noise: 0.1, batch_size: 16}",
+    "names.data=sine",
+    "~model", "+model={_target_: toy.Net, width: 8, dropout: 0.1}", "names.model=net",
+    "~decoding", "norm=rmsnorm", "schedule=constant", "schedule.lr=0.01", "logger=none",
+)  # fmt: skip

@@ -1,6 +1,7 @@
 """Table 1: every norm's invariances, for all factors, and the paper's marks."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from normlab.analysis import invariance
 from normlab.analysis.invariance import CHANGES, EXACT, PAPER, residuals
+from normlab.paths import CONF
 from normlab.runs.components import stock_norms
 
 MATRIX, CENTRE, VECTOR, DATA, SHIFT, CASE, POSITION = CHANGES
@@ -44,6 +46,19 @@ def measured():
 
 def test_every_norm_of_the_config_has_its_properties_listed_here():
     assert NORMS.keys() == INVARIANT.keys()
+
+
+def test_the_table_of_norms_has_each_with_its_invariances():
+    text = (Path(__file__).parents[2] / "conf/README.md").read_text("utf-8")
+    table = text.partition("## Norms")[2].partition("\n¹")[0]
+    rows = [line.split(" | ") for line in table.split("\n") if line.startswith("| `")]
+    said = {name: row for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert said.keys() == {path.stem for path in (CONF / "norm").glob("*.yaml")}
+    for name, kept in INVARIANT.items():
+        centre, scale = said[name][4], said[name][5]
+        assert centre.startswith("yes") == (CENTRE in kept), name
+        assert scale.startswith("yes") == (MATRIX in kept), name
+        assert ("one unit" in scale) == (VECTOR in kept), name
 
 
 @pytest.mark.parametrize("name", INVARIANT)

@@ -22,6 +22,7 @@ from typing import Any
 from processes import FORKS
 
 ROOT = Path(__file__).parents[2]
+os.environ.setdefault("WANDB_MODE", "offline")  # whoever is logged in
 _numbers = itertools.count()
 LIMIT = 240.0  # seconds until a process counts as hanging, on a busy machine too
 

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tiny
 import torch
 from processes import comparable, steps_done
-from tiny import TINY
 
-from faults.children import ROOT, Child, hold, script, told, train, wait_for
+from faults.children import Child, hold, train, wait_for
 from faults.outcomes import CLEAR, LOST, SURVIVED, WRONG, Outcome
 
-# Long enough to be met anywhere: evaluations, regular checkpoints, a patient best, an average.
+# Long enough to be met anywhere: evaluations, regular checkpoints, a patient best.
 RUN = (
-    *(o for o in TINY if not o.startswith("trainer.")),
+    *(o for o in tiny.TINY if not o.startswith("trainer.")),
     "data.dev=3",
     "data.test=3",
     "data.max_length=40",
@@ -31,16 +31,13 @@ RUN = (
     "trainer.eval_every=7",
     "trainer.checkpoint_every=5",
 )
-# A task whose result gets better with every evaluation, and that takes no time.
 TOY = (
-    "~task", "+task={_target_: toy.Regression}", "names.task=toy",
-    "~data", "+data={_target_: toy.sine, count: 64, noise: 0.1, batch_size: 16}",
-    "names.data=sine",
-    "~model", "+model={_target_: toy.Net, width: 8, dropout: 0.1}", "names.model=net",
-    "~decoding", "norm=rmsnorm", "schedule=constant", "schedule.lr=0.01", "logger=none",
-    "trainer.max_steps=60", "trainer.log_every=7", "trainer.eval_every=6",
+    *tiny.TOY,
+    "trainer.max_steps=60",
+    "trainer.log_every=7",
+    "trainer.eval_every=6",
     "trainer.checkpoint_every=10",
-)  # fmt: skip
+)
 STOPPED = 18  # steps after which the run is stopped that damage is done to
 
 
@@ -133,38 +130,12 @@ def different(one: Path, other: Path) -> str:
 
 
 def weights(run_dir: Path) -> dict[str, str]:
-    """Returns a hash of the weights in best.pt, last.pt and average.pt."""
+    """Returns a hash of the weights in best.pt and last.pt."""
     found = {}
-    for path in (run_dir / "checkpoints").glob("[bla]*t.pt"):
-        if path.stem in ("best", "last"):
+    for name in ("best", "last"):
+        path = run_dir / "checkpoints" / f"{name}.pt"
+        if path.exists():
             model = torch.load(path, weights_only=True)["model"]
             text = [model[key].numpy().tobytes() for key in sorted(model)]
-            found[path.stem] = hashlib.sha256(b"".join(text)).hexdigest()
+            found[name] = hashlib.sha256(b"".join(text)).hexdigest()
     return found
-
-
-def translating(scene: Scene, run_dir: Path) -> Child:
-    """Starts scripts/translate.py on the test set's sources."""
-    return Child(
-        partial(script, ["scripts/translate.py", str(run_dir)], stdin=sources(scene)),
-        run_dir.with_name(f"{run_dir.name}.translate.log"),
-    )
-
-
-def sources(scene: Scene) -> Path:
-    """Returns a file with the test set's source sentences."""
-    path = scene.shared / "sources.txt"
-    if not path.exists():
-        child = Child(partial(_say_sources, scene.overrides), scene.folder / "sources.log")
-        assert child.wait() == 0, child.output()
-        path.write_text("".join(line + "\n" for line in told(child)), encoding="utf-8")
-    return path
-
-
-def _say_sources(overrides: Sequence[str]) -> None:
-    from faults.children import say
-    from normlab.runs.components import build_task
-    from normlab.runs.config import check
-    from normlab.runs.sweeps import compose_job
-
-    say(build_task(check(compose_job(ROOT / "conf", list(overrides)))).corpus.test["test"].src)

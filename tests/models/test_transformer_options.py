@@ -87,15 +87,6 @@ def test_normalised_queries_and_keys_bound_the_scores():
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
 
 
-class OverTime(Norm):
-    over_positions = True
-
-
-def test_heads_refuse_statistics_over_positions():
-    with pytest.raises(UserError, match="qk_norm=OverTime takes statistics over positions"):
-        make(qk_norm=OverTime)
-
-
 def test_the_decoder_may_have_another_norm():
     model = make(RMSNorm, decoder_norm=LayerNorm)
     kinds = {

@@ -181,16 +181,14 @@ def test_weights_are_reparameterised_once_for_each_kind_of_norm():
 @pytest.mark.slow
 def test_importing_norms_imports_no_compiler_and_builds_nothing(tmp_path):
     code = (
-        "import sys, time, torch\n"
-        "before, start = set(sys.modules), time.process_time()\n"
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
         "import normlab.norms\n"
-        "seconds = time.process_time() - start\n"
         "added = {name.split('.')[0] for name in set(sys.modules) - before}\n"
-        "print(seconds, 'triton' in added, 'torch._dynamo' in set(sys.modules) - before)\n"
+        "print('triton' in added, 'torch._dynamo' in set(sys.modules) - before)\n"
     )
     environment = {"NORMLAB_CACHE": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    seconds, triton, dynamo = done.stdout.split()
-    assert float(seconds) < 1 and (triton, dynamo) == ("False", "False")
+    assert done.stdout.split() == ["False", "False"]
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from processes import ROOT, python, script, start, summary_of, train
 from tiny import TINY
 
@@ -43,6 +44,7 @@ def test_help_may_be_cut_short():
     assert shown.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_help_answers_for_what_was_chosen():
     done = python("train.py", "norm=prmsnorm", "data=text", "seed=1,2", "--help")
     assert done.returncode == 0, done.stderr
@@ -56,7 +58,10 @@ def test_help_answers_for_what_was_chosen():
     ("group", "option"), [(group, option) for group in GROUPS for option in options(group)]
 )
 def test_every_field_of_every_option_is_explained(group, option):
-    assert all(fields(group, option).values())
+    found = fields(group, option)
+    node = yaml.safe_load((ROOT / "conf" / group / f"{option}.yaml").read_text("utf-8"))
+    keys = node.get(group, node).keys() - {"_target_", "defaults"}
+    assert keys <= found.keys() and all(found.values())
 
 
 @pytest.mark.parametrize(
@@ -88,6 +93,22 @@ def test_a_mistake_is_one_sentence_of_ours(tmp_path, capsys, monkeypatch, argume
     assert "append" not in said and "HYDRA" not in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("data.dir=a,b", "runs that differ in data.dir only share one directory"),
+        ("trainer.max_steps=5,10", "in trainer.max_steps only"),
+        ("trainer.patience=null,2", "in trainer.patience only"),
+        ("--norm=rmsnorm", "--norm=rmsnorm is no flag of train"),
+    ],
+)
+def test_a_sweep_over_what_is_no_part_of_a_run_is_refused(capsys, monkeypatch, argument, sentence):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["-m", argument])
+    assert end.value.code == 2 and sentence in capsys.readouterr().err
+
+
 def test_one_name_is_a_list_of_one():
     def read(test: Names):
         """Takes names."""
@@ -95,13 +116,14 @@ def test_one_name_is_a_list_of_one():
     assert check_arguments("data", read, {"test": "flickr"}) == {"test": ["flickr"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("norm=nonorm", "norm=nonorm is unknown"),
         ("trainer.max_stepz=3", "did you mean trainer.max_steps?"),
         ("trainer.max_steps=-3", "trainer.max_steps must be >= 1, got -3"),
-        pytest.param("data=text", "data.dir", marks=pytest.mark.slow),
+        ("data=text", "data.dir"),
     ],
 )
 def test_a_config_error_is_answered_before_anything_heavy_is_imported(tmp_path, argument, message):

@@ -19,14 +19,6 @@ OPTIONS = [
 ]
 
 
-NEEDED = {  # what an option asks for besides
-    "text": "data.dir=x",
-    **dict.fromkeys(
-        ("batchnorm", "groupnorm", "instancenorm"), "norm@model.decoder_norm=layernorm"
-    ),
-}
-
-
 def task_of(group, option):
     """Returns the task that a model or data option is for, by what its target is about."""
     if group not in ("model", "data"):

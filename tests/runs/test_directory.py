@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import ROOT, Job, comparable, script, start, summary_of, train
-from tiny import TINY
+from tiny import TINY, TOY
 
 from normlab.errors import UserError
 from normlab.files import read_sealed, write_sealed
@@ -20,8 +20,9 @@ from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.identity import differences, digest, within
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
-from normlab.runs.sweeps import sweep_directories
+from normlab.runs.sweeps import compose_job, sweep_directories
 from normlab.training.checkpoint import Checkpoints
+from normlab.training.loop import Trainer
 
 CONFIG = {
     "seed": 1, "names": {"run": "x"}, "logger": {"name": "none"}, "norm": {"eps": 1e-6},
@@ -172,7 +173,7 @@ def test_a_finished_run_that_is_extended_killed_and_started_again_goes_on(tiny_c
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["train", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dev", "test"))]
+    "name", ["train", *(pytest.param(name, marks=pytest.mark.long) for name in ("dev", "test"))]
 )
 def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_path, name):
     files = shutil.copytree(text, tmp_path / "text")
@@ -192,8 +193,35 @@ def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_pa
 def test_a_data_set_may_move_as_long_as_it_is_the_same(tiny_config, text, tmp_path):
     run(tiny_config(*TEXT, f"data.dir={text}", "trainer.max_steps=2"), tmp_path / "r", [])
     moved = shutil.copytree(text, tmp_path / "moved")
+    assert run(tiny_config(*TEXT, f"data.dir={moved}", "trainer.max_steps=2"), tmp_path / "r", [])
     config = tiny_config(*TEXT, f"data.dir={moved}", "trainer.max_steps=4")
     assert run(config, tmp_path / "r", [])["steps"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("record", [False, True], ids=["run", "record of one"])
+def test_a_finished_run_is_none_of_other_data(tiny_config, text, tmp_path, record):
+    run(tiny_config(*TEXT, f"data.dir={text}", "trainer.max_steps=2"), tmp_path / "r", [])
+    if record:  # restored from results/, which keeps no data.json
+        (tmp_path / "r/data.json").unlink()
+    other = shutil.copytree(text, tmp_path / "other")
+    lines = (other / "test.de").read_text().split("\n")
+    (other / "test.de").write_text("\n".join(["Ein anderer Satz.", *lines[1:]]))
+    with pytest.raises(UserError, match=r"the data have changed since .* \(test/test\)"):
+        run(tiny_config(*TEXT, f"data.dir={other}", "trainer.max_steps=2"), tmp_path / "r", [])
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_no_outputs_of_its_earlier_end(tiny_config, own, monkeypatch):
+    assert list((own / "hypotheses").glob("*.txt"))
+
+    def diverge(*_):
+        raise RuntimeError("before a test")
+
+    monkeypatch.setattr(Trainer, "train", diverge)
+    with pytest.raises(RuntimeError, match="before a test"):
+        run(tiny_config("trainer.max_steps=14"), own, [])
+    assert not list(own.glob("hypotheses/*")) and not list(own.glob("references/*"))
 
 
 @pytest.mark.slow
@@ -277,22 +305,28 @@ def test_a_missing_or_foreign_best_pt_is_restored_before_training_goes_on(
 
 
 @pytest.mark.slow
-def test_damaged_best_weights_are_trained_again_where_a_state_before_them_is_kept(
-    tiny_config, tmp_path, caplog
-):
-    steep = ("trainer.eval_every=4", "trainer.max_steps=10", "data.dev=3")
-    whole = run(tiny_config(*steep), tmp_path / "whole", [])
-    summary = run(tiny_config(*steep), tmp_path / "r", [])
+def test_damaged_best_weights_are_trained_again_from_a_state_before_them(tmp_path, caplog):
+    settings = ("trainer.max_steps=10", "trainer.eval_every=4", "trainer.checkpoint_every=5")
+    config = compose_job(ROOT / "conf", [*TOY, *settings])
+    whole = run(config, tmp_path / "whole", [])
+    run(config, tmp_path / "r", [])
+    best = tmp_path / "r/checkpoints/best_00000010.pt"
+    best.write_bytes(best.read_bytes()[:1000])
+    (tmp_path / "r/summary.json").unlink()
+    again = run(config, tmp_path / "r", [])
+    assert "Falling back" in caplog.text
+    assert (again["best_dev"], again["test"]) == (whole["best_dev"], whole["test"])
+    assert comparable(tmp_path / "r") == comparable(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_damaged_best_weights_that_no_state_is_older_than_are_refused(tiny_config, tmp_path):
+    config = tiny_config("trainer.eval_every=4", "trainer.max_steps=10", "data.dev=3")
+    assert run(config, tmp_path / "r", [])["best_dev"]["step"] == 4
     flip(tmp_path / "r/checkpoints/best.pt")
     (tmp_path / "r/summary.json").unlink()
-    if summary["best_dev"]["step"] <= 5:  # no state that is kept is older than the best weights
-        with pytest.raises(UserError, match="none of the 3 checkpoints .* can be used .*best_"):
-            run(tiny_config(*steep), tmp_path / "r", [])
-    else:
-        again = run(tiny_config(*steep), tmp_path / "r", [])
-        assert "Falling back" in caplog.text
-        assert (again["best_dev"], again["test"]) == (whole["best_dev"], whole["test"])
-        assert comparable(tmp_path / "r") == comparable(tmp_path / "whole")
+    with pytest.raises(UserError, match="none of the 3 checkpoints .* can be used .*best_"):
+        run(config, tmp_path / "r", [])
 
 
 def test_best_weights_newer_than_the_state_do_not_stand_for_older_ones(tmp_path):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import Job
+from processes import Job, comparable
 from tiny import TINY, TINY_RNN
 
 from normlab import distributed
@@ -54,14 +54,7 @@ def run(processes, run_dir, *overrides, tiny=TINY):
     ]  # fmt: skip
     for job in [Job(run_dir, *settings, env=env) for env in places]:
         assert job.wait(200) == 0, job.log[-3000:]
-    return read(run_dir)
-
-
-def read(run_dir):
-    lines = (run_dir / "metrics.jsonl").read_text().split("\n")
-    clock = ("time", "train/items_per_second", "train/step_ms")
-    records = [json.loads(line) for line in lines if line]
-    return [{k: v for k, v in record.items() if k not in clock} for record in records]
+    return comparable(run_dir)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +109,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     whole = run(1, tmp_path / "whole", "trainer.max_steps=12")
     for processes, steps in ((2, 4), (1, 12)):
         run(processes, tmp_path / "parts", f"trainer.max_steps={steps}")
-    last = [record for record in read(tmp_path / "parts") if "dev/loss" in record][-1]
+    last = [record for record in comparable(tmp_path / "parts") if "dev/loss" in record][-1]
     assert last["dev/loss"] == pytest.approx(
         [record for record in whole if "dev/loss" in record][-1]["dev/loss"], rel=1e-4
     )
@@ -148,5 +141,5 @@ def test_two_tasks_of_a_submitit_job_train_one_run(tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["status"], summary["world_size"]) == ("completed", 2)
     alone = run(1, tmp_path / "alone", *STEPS)
-    for a, b in zip(alone, read(tmp_path / "r"), strict=True):
+    for a, b in zip(alone, comparable(tmp_path / "r"), strict=True):
         assert b == pytest.approx(a, rel=1e-4)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 from tiny import TINY
 
 from normlab.runs.sweeps import register_resolvers
@@ -25,14 +26,6 @@ def sweep(tmp_path, *overrides):
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "nothing came"
-        time.sleep(0.05)
-    return found
 
 
 def training(folder):

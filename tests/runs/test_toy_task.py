@@ -4,6 +4,7 @@ import re
 import signal
 
 import pytest
+import tiny
 import torch
 from processes import (
     ROOT,
@@ -21,14 +22,12 @@ from normlab.runs.loaded import load_run, load_translator
 from normlab.runs.sweeps import compose_job
 
 TOY = (
-    "~task", "+task={_target_: toy.Regression}", "names.task=toy",
-    "~data", "+data={_target_: toy.sine, count: 64, noise: 0.1, batch_size: 16}",
-    "names.data=sine",
-    "~model", "+model={_target_: toy.Net, width: 8, dropout: 0.1}", "names.model=net",
-    "~decoding", "norm=rmsnorm", "schedule=constant", "schedule.lr=0.01", "logger=none",
-    "trainer.max_steps=40", "trainer.log_every=5", "trainer.eval_every=10",
+    *tiny.TOY,
+    "trainer.max_steps=40",
+    "trainer.log_every=5",
+    "trainer.eval_every=10",
     "trainer.checkpoint_every=10",
-)  # fmt: skip
+)
 KINDS = ("toy.Regression", "toy.sine", "toy.Net")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import script
+from processes import comparable, script
 
 from normlab.errors import UserError
 from normlab.runs import components, job
@@ -87,14 +87,6 @@ def finished(config, tmp_path_factory):
     return run_dir, job.run(config("norm=rmsnorm", "trainer.max_steps=5"), run_dir, [])
 
 
-def lines(run_dir):
-    """Returns the metrics of a run without what a clock says."""
-    clock = {"time", "train/items_per_second", "train/step_ms"}
-    text = (run_dir / "metrics.jsonl").read_text()
-    found = [json.loads(line) for line in text.splitlines()]
-    return [{key: value for key, value in line.items() if key not in clock} for line in found]
-
-
 def weights(run_dir):
     return torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["model"]
 
@@ -171,8 +163,8 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
     job.run(config("trainer.max_steps=8"), parts, [])
     one, other = weights(whole), weights(parts)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert [line for line in lines(parts) if line["step"] > 6] == [
-        line for line in lines(whole) if line["step"] > 6
+    assert [line for line in comparable(parts) if line["step"] > 6] == [
+        line for line in comparable(whole) if line["step"] > 6
     ]
 
 
@@ -207,6 +199,7 @@ def test_sweeps_give_every_job_its_directory():
     assert len(set(jobs)) == 2 * len(TINY)
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_test_results_again(finished, tmp_path):
     run_dir, summary = finished
     done = script("scripts/evaluate.py", run_dir, "--output", tmp_path / "out")

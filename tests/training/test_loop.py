@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from processes import CLOCK
 from torch import nn
 
 from normlab.norms import NoNorm
@@ -76,8 +77,7 @@ def run(
 
 def comparable(metrics):
     """What two runs must agree on: everything but the clock."""
-    clock = ("time", "train/items_per_second", "train/step_ms")
-    return [{k: v for k, v in line.items() if k not in clock} for line in metrics]
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in metrics]
 
 
 def assert_same(one, other):
@@ -129,6 +129,15 @@ def test_a_signal_in_an_evaluation_cuts_it_short_and_it_is_done_on_resuming(
     cut = run(tmp_path / "parts", during_evaluation=interrupt)
     assert (cut.progress.status, cut.progress.step) == ("interrupted", 5 * stop_at)
     assert_same(whole, run(tmp_path / "parts", during_evaluation=interrupt))
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = run(tmp_path, show=lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.progress.status == "completed"
 
 
 def test_a_signal_after_the_last_step_does_not_undo_the_end(tmp_path):

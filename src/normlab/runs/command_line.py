@@ -30,18 +30,22 @@ def main(arguments: Sequence[str]) -> None:
     """Runs train.py with `arguments`; a mistake in them is one sentence and exit code 2."""
     sys.argv = quiet_arguments([sys.argv[0], *arguments])
     known, unknown = get_args_parser().parse_known_args(sys.argv[1:])
+    started = False
     try:
         if flags := [each for each in unknown if each.startswith("-")]:
             raise UserError(suggestions.unknown_flag(flags[0]))
         if known.help:
             _show(sweeps.help_for(CONF, known.overrides))
             return
+        if known.multirun:
+            sweeps.check_swept(known.overrides)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
+        started = True
         train()
     except HydraException as error:
         _end(suggestions.in_words(error), 2)
     except UserError as error:
-        if known.multirun:  # each job has said its own in its place
+        if known.multirun and started:  # each job has said its own in its place
             _end("Some jobs failed; what each said stands above and in its train.log.", 1)
         _end(str(error), 2)
     except ValueError as error:

@@ -75,6 +75,11 @@ class RunDirectory:
         if not any(path.exists() for path in (self.metrics, self.checkpoints, self.path / "wandb")):
             shutil.rmtree(self.path, ignore_errors=True)
 
+    def forget_outputs(self) -> None:
+        """Removes the test outputs of an earlier end: the next one may have none."""
+        for kind in OUTPUTS:
+            shutil.rmtree(self.path / kind, ignore_errors=True)
+
     def claim(self, config: Mapping[str, Any]) -> None:
         """Raises UserError when another run has progress here; its files stay as they are.
 
@@ -120,8 +125,8 @@ class RunDirectory:
 
     def check_data(self, contents: Mapping[str, Any]) -> None:
         """Raises UserError when the run here began with other data."""
-        there = self.stored_data()
-        before = contents if there is None or not self.has_progress() else there["contents"]
+        there = self.stored_data() or self.stored_summary() or {}  # a restored record has no data
+        before = there.get("contents", contents) if self.has_progress() else contents
         if other := [key for key in contents if before.get(key) != contents[key]]:
             raise UserError(
                 f"the data have changed since the run in {self.path} began "

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.errors import UserError
 from normlab.ranks import place
+from normlab.runs import components
 from normlab.runs.assemble import assemble
 from normlab.runs.config import Config, check
 from normlab.runs.directory import RunDirectory, open_directory
@@ -113,11 +114,15 @@ def _run(
     directory.claim(plain)
     if (done := directory.finished(plain)) is not None:
         status, steps = done["status"], done["steps"]
+        there = directory.stored_config() or {}
+        if there.get("data", {}).get("dir") != plain["data"].get("dir"):  # it may hold other data
+            directory.check_data(components.build_task(config).contents())
         log.info("This run is complete (%s after %s steps).", status, steps)
         log.info("Delete %s to repeat it.", directory.path)
         lead({"summary": done})
         return done
     directory.record(plain, overrides)
+    directory.forget_outputs()
     try:
         # What stands here until the end is true also of a process that is killed.
         directory.write_summary(summary | {"status": "interrupted"})
