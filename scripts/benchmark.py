@@ -16,6 +16,7 @@ Further arguments of all but `norms` and `decode` are overrides of train.py.
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -85,7 +86,8 @@ def main() -> None:
         peer.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
     plain = args.kind in ("norms", "decode")
-    if wrong := [each for each in overrides if plain or each[0] == "-"]:
+    fits = [each for each in overrides if not plain and re.match(r"~|[^-].*=", each)]
+    if wrong := [each for each in overrides if each not in fits]:
         parser.error(f"unknown argument {wrong[0]}")
     if getattr(args, "starts", 1) < 1:
         parser.error(f"--starts must be >= 1, got {args.starts}")

@@ -22,9 +22,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out already, to 
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
-# Under nohup and in a shell's background they are ignored, and a run leaves them so.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("WANDB_MODE", "offline")  # whoever is logged in
 
 # The same examples each time, and none too slow: a busy machine may stop for a while.
@@ -100,3 +97,14 @@ def _subnormals():
     Hypothesis cannot draw floats then, and raises FloatingPointError.
     """
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    """Undoes nohup and a shell's background, which ignore them, and so would a run here."""
+    kept = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)

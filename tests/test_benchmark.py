@@ -182,6 +182,7 @@ def test_mistakes_are_one_sentence(benchmark):
         ("norms", "norm=none"),
         ("profile", "--blocks"),
         ("widths", "--compile"),
+        ("profile", "foo"),
     ):
         assert f"unknown argument {argument}" in benchmark(kind, argument).stderr
     assert "--shapes 64: write ROWSxWIDTH" in benchmark("norms", "--shapes", "64").stderr

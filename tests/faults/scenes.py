@@ -13,7 +13,7 @@ import tiny
 import torch
 from processes import comparable, steps_done
 
-from faults.children import Child, hold, train, wait_for
+from faults.children import ROOT, Child, hold, script, told, train, wait_for
 from faults.outcomes import CLEAR, LOST, SURVIVED, WRONG, Outcome
 
 # Long enough to be met anywhere: evaluations, regular checkpoints, a patient best.
@@ -139,3 +139,30 @@ def weights(run_dir: Path) -> dict[str, str]:
             text = [model[key].numpy().tobytes() for key in sorted(model)]
             found[name] = hashlib.sha256(b"".join(text)).hexdigest()
     return found
+
+
+def translating(scene: Scene, run_dir: Path) -> Child:
+    """Starts scripts/translate.py on the test set's sources."""
+    return Child(
+        partial(script, ["scripts/translate.py", str(run_dir)], stdin=sources(scene)),
+        run_dir.with_name(f"{run_dir.name}.translate.log"),
+    )
+
+
+def sources(scene: Scene) -> Path:
+    """Returns a file with the test set's source sentences."""
+    path = scene.shared / "sources.txt"
+    if not path.exists():
+        child = Child(partial(_say_sources, scene.overrides), scene.folder / "sources.log")
+        assert child.wait() == 0, child.output()
+        path.write_text("".join(line + "\n" for line in told(child)), encoding="utf-8")
+    return path
+
+
+def _say_sources(overrides: Sequence[str]) -> None:
+    from faults.children import say
+    from normlab.runs.components import build_task
+    from normlab.runs.config import check
+    from normlab.runs.sweeps import compose_job
+
+    say(build_task(check(compose_job(ROOT / "conf", list(overrides)))).corpus.test["test"].src)

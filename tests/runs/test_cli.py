@@ -102,11 +102,15 @@ def test_a_mistake_is_one_sentence_of_ours(tmp_path, capsys, monkeypatch, argume
         ("--norm=rmsnorm", "--norm=rmsnorm is no flag of train"),
     ],
 )
-def test_a_sweep_over_what_is_no_part_of_a_run_is_refused(capsys, monkeypatch, argument, sentence):
+def test_a_sweep_over_what_is_no_part_of_a_run_is_refused(
+    capsys, monkeypatch, tmp_path, argument, sentence
+):
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         command_line.main(["-m", argument])
     assert end.value.code == 2 and sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_name_is_a_list_of_one():

@@ -37,8 +37,6 @@ def main(arguments: Sequence[str]) -> None:
         if known.help:
             _show(sweeps.help_for(CONF, known.overrides))
             return
-        if known.multirun:
-            sweeps.check_swept(known.overrides)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
         started = True
         train()

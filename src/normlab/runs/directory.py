@@ -125,8 +125,8 @@ class RunDirectory:
 
     def check_data(self, contents: Mapping[str, Any]) -> None:
         """Raises UserError when the run here began with other data."""
-        there = self.stored_data() or self.stored_summary() or {}  # a restored record has no data
-        before = there.get("contents", contents) if self.has_progress() else contents
+        there = self.stored_data()
+        before = contents if there is None or not self.has_progress() else there["contents"]
         if other := [key for key in contents if before.get(key) != contents[key]]:
             raise UserError(
                 f"the data have changed since the run in {self.path} began "

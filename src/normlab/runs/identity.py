@@ -10,22 +10,17 @@ from normlab.registration import LOCAL
 # A limit only stops a run: under a larger one it goes on. What shapes the learning rate is in
 # `schedule`, and so part of the identity.
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
-EXTRAS = ("per_matrix", "samples")  # of the trainer: they only add to what is logged
+EXTRAS = ("per_matrix", "samples")  # they only add to what is logged
+APART = {"data": LOCAL, "trainer": (*LIMITS, *EXTRAS)}  # what the files hold is checked by itself
 OUTSIDE = ("hydra", "names", "logger")
-
-
-def is_part(key: str) -> bool:
-    """Returns whether a key of the config, as "data.dir", belongs to what makes a run."""
-    group, _, name = key.partition(".")
-    apart = {"data": LOCAL, "trainer": (*LIMITS, *EXTRAS)}
-    return group not in OUTSIDE and name not in apart.get(group, ())
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a plain config that two runs share only when they are the same run."""
-    kept = {group: deepcopy(node) for group, node in config.items() if is_part(group)}
-    for group in kept.keys() & {"data", "trainer"}:
-        kept[group] = {k: node for k, node in kept[group].items() if is_part(f"{group}.{k}")}
+    kept = {group: deepcopy(node) for group, node in config.items() if group not in OUTSIDE}
+    for group, names in APART.items():
+        for name in names:
+            kept.get(group, {}).pop(name, None)
     return kept
 
 

@@ -114,15 +114,14 @@ def _run(
     directory.claim(plain)
     if (done := directory.finished(plain)) is not None:
         status, steps = done["status"], done["steps"]
-        there = directory.stored_config() or {}
-        if there.get("data", {}).get("dir") != plain["data"].get("dir"):  # it may hold other data
+        there = (directory.stored_config() or {}).get("data", {}).get("dir")  # of a record: None
+        if there not in (None, plain["data"].get("dir")):  # which may hold other data
             directory.check_data(components.build_task(config).contents())
         log.info("This run is complete (%s after %s steps).", status, steps)
         log.info("Delete %s to repeat it.", directory.path)
         lead({"summary": done})
         return done
     directory.record(plain, overrides)
-    directory.forget_outputs()
     try:
         # What stands here until the end is true also of a process that is killed.
         directory.write_summary(summary | {"status": "interrupted"})
@@ -150,6 +149,7 @@ def _train_and_test(
         parts = assemble(config, directory, training=True)
     task, rank = parts.task, distributed.rank()
     if rank == 0:
+        directory.forget_outputs()
         directory.record_data(parts.contents, task.model_arguments)
         task.save(directory.path)
     summary |= parts.description

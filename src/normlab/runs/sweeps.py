@@ -15,7 +15,7 @@ from normlab.errors import UserError
 from normlab.paths import experiments
 from normlab.runs.directory import RunDirectory
 from normlab.runs.help import help_text
-from normlab.runs.identity import digest, is_part
+from normlab.runs.identity import digest
 from normlab.runs.suggestions import in_words
 
 
@@ -56,18 +56,6 @@ def sweep_jobs(conf: Path, overrides: list[str]) -> dict[Path, list[str]]:
         sweep = _compose(conf, job).hydra.sweep
         jobs[Path(sweep.dir) / sweep.subdir] = list(job)
     return jobs
-
-
-def check_swept(overrides: list[str]) -> None:
-    """Raises UserError for a sweep over a key that is no part of a run: its jobs would be one."""
-    if any(each.startswith("hydra.sweep.subdir=") for each in overrides):
-        return
-    for each in OverridesParser.create().parse_overrides(overrides):
-        if each.is_sweep_override() and not is_part(key := each.key_or_group):
-            raise UserError(
-                f"{each.input_line}: runs that differ in {key} only share one directory, where the "
-                "second goes on from the first. Start them one by one with a hydra.sweep.dir each."
-            )
 
 
 def check_begun(jobs: Iterable[Path], here: str | None) -> None:
