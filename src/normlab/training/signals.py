@@ -1,5 +1,6 @@
 """Signals that end a run early, with a checkpoint."""
 
+import _thread
 import logging
 import os
 import signal
@@ -60,7 +61,10 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
-            log.warning("%s: saving, then stopping.", signal.Signals(number).name)
+            # In a thread, for the signal may have broken into another line of the log; and in one
+            # that takes no lock to start, for it may have broken into the start of a thread.
+            said = "%s: saving, then stopping.", signal.Signals(number).name
+            _thread.start_new_thread(log.warning, said)
             self.requested, self._since = True, time.monotonic()
         elif (
             number == signal.SIGINT and not self._held and time.monotonic() > self._since + PATIENCE
