@@ -205,7 +205,7 @@ def test_a_sweep_does_not_go_on_with_what_another_commit_began(tmp_path):
         (["table4", "--scale", "huge"], "no scale huge; it has multi30k, paper, smoke"),
         (["table1"], "no training runs belong to it"),
         (["table4", "--scale", "paper"], "480 GPU hours"),
-        (["figure4", "--scale", "paper", "--launcher", "slurm"], "27,000 GPU hours"),
+        (["figure4", "--scale", "paper", "--launcher", "slurm"], "30,000 GPU hours"),
         (["table4", "quickly"], "quickly is no override"),
         (["table2", "--scale", "multi30k", "norm.eps=5"], "norm.eps=5 is not what was registered"),
     ],
