@@ -317,6 +317,8 @@ def test_tensors_of_two_devices_are_refused():
 
 @triton
 def test_triton_refuses_rows_that_no_program_can_hold():
+    import normlab.norms.kernels.gpu  # noqa: F401 - registers them
+
     with pytest.raises(RuntimeError, match="at most 16384 inputs, not 16385"):
         torch.ops.normlab_triton.norm(torch.ones(1, 16385), None, None, EPS, 16385, False)
 

@@ -65,12 +65,16 @@ def library(compiler: str) -> Path:
     any library of these sources will do, whichever compiler made it. Raises OSError or
     CalledProcessError when there is none and it cannot be built.
     """
-    folder = Path(os.environ.get("NORMLAB_CACHE", "~/.cache/normlab")).expanduser() / "kernels"
+    try:
+        cache_dir = Path(os.environ.get("NORMLAB_CACHE", "~/.cache/normlab")).expanduser()
+    except RuntimeError as homeless:
+        raise OSError(str(homeless)) from homeless
+    folder = cache_dir / "kernels"
     texts = [(HERE / name).read_text(encoding="utf-8") for name in ("common.h", *SOURCES)]
     name = f"norms-{_hash(*texts, torch.__version__, _processor(), *_flags())}"
     try:
         version = _run([compiler, "--version"])
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):
         for made in sorted(folder.glob(f"{name}-*.so")):
             if _whole(made):
                 return made
@@ -161,6 +165,6 @@ def _processor() -> str:
     """Returns what -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n")
-        return next(line for line in lines if line.startswith("flags"))
+        return next(line for line in lines if line.startswith(("flags", "Features")))  # x86, ARM
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -152,26 +152,27 @@ def _run_forward(
     rows, tile = x.numel() // n, _tile(n, backward=False)
     r, mean = statistics if centre else (statistics, statistics)
     if rows:
-        _forward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            x,
-            x if residual is None else residual.contiguous(),
-            total,
-            y,
-            x if gain is None else gain.contiguous(),
-            x if bias is None else bias.contiguous(),
-            r,
-            mean,
-            rows,
-            n,
-            k,
-            eps,
-            ADD=residual is not None,
-            GAIN=gain is not None,
-            BIAS=bias is not None,
-            CENTRE=centre,
-            ACC=_acc(x),
-            **tile,
-        )
+        with torch.cuda.device_of(x):  # which Triton does not ask
+            _forward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
+                x,
+                x if residual is None else residual.contiguous(),
+                total,
+                y,
+                x if gain is None else gain.contiguous(),
+                x if bias is None else bias.contiguous(),
+                r,
+                mean,
+                rows,
+                n,
+                k,
+                eps,
+                ADD=residual is not None,
+                GAIN=gain is not None,
+                BIAS=bias is not None,
+                CENTRE=centre,
+                ACC=_acc(x),
+                **tile,
+            )
     return y, total, statistics
 
 
@@ -223,25 +224,26 @@ def norm_backward(
     partial = statistics.new_zeros((2 if has_bias else 1, programs, n))
     r, mean = statistics if centre else (statistics, statistics)
     if rows:
-        _backward_kernel[(programs,)](
-            dy,
-            x,
-            x if gain is None else gain.contiguous(),
-            r,
-            mean,
-            dx,
-            partial[0],
-            partial[-1],
-            rows,
-            n,
-            k,
-            tiles,
-            GAIN=gain is not None,
-            BIAS=has_bias,
-            CENTRE=centre,
-            ACC=_acc(x),
-            **tile,
-        )
+        with torch.cuda.device_of(x):
+            _backward_kernel[(programs,)](
+                dy,
+                x,
+                x if gain is None else gain.contiguous(),
+                r,
+                mean,
+                dx,
+                partial[0],
+                partial[-1],
+                rows,
+                n,
+                k,
+                tiles,
+                GAIN=gain is not None,
+                BIAS=has_bias,
+                CENTRE=centre,
+                ACC=_acc(x),
+                **tile,
+            )
     sums = partial.sum(1)
     return dx, sums if has_bias else sums[0]
 

@@ -104,7 +104,8 @@ def gru(
     """Returns the next state, the gates and candidate, and statistics, empty."""
     one_device(s, x_gates, x_candidate, h, *rest)
     acts = s.new_empty(s.shape, dtype=accumulation_dtype(s))
-    return h.new_empty(h.shape), acts, acts.new_empty((4, len(s)))
+    rows = s.shape[0]  # len(s) would be a number: torch.compile then compiles for each
+    return h.new_empty(h.shape), acts, acts.new_empty((4, rows))
 
 
 def gru_backward(
