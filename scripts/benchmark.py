@@ -86,8 +86,7 @@ def main() -> None:
         peer.add_argument("--rounds", type=int, default=5, help="starts of each system")
     args, overrides = parser.parse_known_args()
     plain = args.kind in ("norms", "decode")
-    fits = [each for each in overrides if not plain and re.match(r"~|[^-].*=", each)]
-    if wrong := [each for each in overrides if each not in fits]:
+    if wrong := [each for each in overrides if plain or not re.match(r"~|[^-].*=", each)]:
         parser.error(f"unknown argument {wrong[0]}")
     if getattr(args, "starts", 1) < 1:
         parser.error(f"--starts must be >= 1, got {args.starts}")

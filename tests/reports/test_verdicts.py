@@ -8,7 +8,7 @@ import pytest
 from normlab.errors import UserError
 from normlab.registration import Hypothesis, Registration
 from normlab.reports.experiments import SpeedClaim
-from normlab.reports.speed import judge_speed
+from normlab.reports.speed import judge_speed, measured
 from normlab.reports.verdicts import decide, judge
 
 LN, RMS, NONE = {"norm": "layernorm"}, {"norm": "rmsnorm"}, {"norm": "none"}
@@ -355,7 +355,8 @@ def test_a_saving_fades_where_the_ratio_of_the_wider_is_nearer_to_one(tmp_path):
         stored = {"records": records, "environment": {"device": "cpu"}, "commit": "c"}
         (tmp_path / "widths.json").write_text(json.dumps(stored))
         of, than = (each["title"] for each in records)
-        return judge_speed(SpeedClaim("c", "widths", "a", "b", of, than), tmp_path)
+        claim = SpeedClaim("c", "widths", "a", "b", of, than)
+        return judge_speed(claim, measured(claim, tmp_path))
 
     found = judged(0.90, 0.99)
     assert found.verdict == "reproduced"
@@ -379,7 +380,8 @@ def two_benchmarks(folder, ratios, **changed):
 
 def judged_twice(folder, ratios, **changed):
     two_benchmarks(folder, ratios, **changed)
-    return judge_speed(SpeedClaim("c", "steps", "a", "b"), folder)
+    claim = SpeedClaim("c", "steps", "a", "b")
+    return judge_speed(claim, measured(claim, folder))
 
 
 def test_evidence_says_which_side_of_the_margin_a_p_value_is_for():
@@ -465,11 +467,12 @@ def test_faster_has_to_exceed_what_counts_as_equal(tmp_path, rms, control, verdi
         }
         stored = {"records": [record], "environment": {"device": "cpu"}, "commit": commit}
         (tmp_path / "steps.json").write_text(json.dumps(stored))
-        return judge_speed(claim, tmp_path)
+        return judge_speed(claim, measured(claim, tmp_path))
 
     found = judged(5)
     assert found.verdict == verdict and found.evidence.endswith(said or ("cpu" if rms else ""))
     if rms is not None:
         assert judged(5, "c+changes").verdict == "undecided"
     assert judged(4).verdict == ("too few processes" if rms else verdict)
-    assert judge_speed(SpeedClaim("c"), tmp_path).verdict == "not run yet"
+    unnamed = SpeedClaim("c")
+    assert judge_speed(unnamed, measured(unnamed, tmp_path)).verdict == "not run yet"

@@ -68,10 +68,13 @@ def read_claims(experiments: Sequence[Experiment], results: Path) -> list[Claim]
 
 def _settling(experiment: Experiment, results: Path) -> list[Evidence]:
     """Returns what the records say at each scale with a rule for one of its claims."""
-    scales = [scale for scale, each in experiment.registrations.items() if each.hypotheses]
     if experiment.runs_of:
         return []  # no pair of runs counts twice
-    return [read_evidence(experiment, scale, results) for scale in scales if scale != SMOKE]
+    return [
+        read_evidence(experiment, scale, results)
+        for scale, registration in experiment.registrations.items()
+        if registration.hypotheses and scale != SMOKE
+    ]
 
 
 def _of_runs(key: str, experiment: Experiment, reports: Sequence[Evidence], results: Path) -> Claim:
@@ -145,7 +148,8 @@ def _effect(report: Evidence, judged: Verdict) -> Effect | None:
 
 def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
     folder = results / "benchmarks"
-    judged, speed = judge_speed(claim, folder), measured(claim, folder)
+    speed = measured(claim, folder)
+    judged = judge_speed(claim, speed)
     names = {claim.benchmark: "benchmark", f"{claim.benchmark}{REPEAT}": "repeat"}
     links = [
         (shown, f"benchmarks/{name}.md")

@@ -25,7 +25,10 @@ def write_page(found: Evidence, results: Path) -> Path | None:
         return None
     folder = results / found.experiment.name / found.registration.scale
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = draw_figure(found, folder / "figure.png")
+    figure = folder / "figure.png"
+    drawn = draw_figure(found, figure)
+    if not drawn:
+        figure.unlink(missing_ok=True)  # of what is no longer there
     path = folder / "table.md"
     path.write_text("\n".join(_page(found, drawn)) + "\n", encoding="utf-8")
     return path

@@ -32,7 +32,6 @@ def draw_figure(found: Evidence, path: Path) -> bool:
     spec, arms = found.experiment.figure(found.registration.scale), found.arms()
     runs = [run for at in arms.values() for run in at]
     if spec is None or not runs:
-        path.unlink(missing_ok=True)
         return False
     facets = list(dict.fromkeys(run.setting(spec.facet) for run in runs)) if spec.facet else [None]
     panels, data = [], found.registration.data
@@ -67,8 +66,6 @@ def draw_figure(found: Evidence, path: Path) -> bool:
     draw = {"curves": draw_curves, "points": draw_points, "parameter": draw_parameter}[spec.kind]
     if panels:
         write_figure(panels, draw, path)
-    else:
-        path.unlink(missing_ok=True)
     return bool(panels)
 
 

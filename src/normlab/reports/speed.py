@@ -68,8 +68,8 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     )
 
 
-def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
-    """Returns the verdict on "a takes over 2 % less time than b" by the benchmark it names.
+def judge_speed(claim: SpeedClaim, speed: Speed | None) -> Verdict:
+    """Returns the verdict on "a takes over 2 % less time than b" by what was `measured`.
 
     2 % stands for the claim's bound. Reproduced: the interval of the ratio lies wholly below
     1 - bound, and below all that two equal variants (the A/A control) reach. Contradicted: it lies
@@ -80,7 +80,6 @@ def judge_speed(claim: SpeedClaim, benchmarks: Path) -> Verdict:
     that none is chosen by what it says; where their two intervals have no point in common, nothing
     is decided.
     """
-    speed = measured(claim, benchmarks)
     if speed is None:
         return Verdict(claim.text, NOT_RUN)
     found = speed.ratio
