@@ -242,5 +242,5 @@ def test_the_web_page_draws_the_effect_against_its_margin(root, complete):
     assert effect.band == (-1.0, 1.0) and later.effect is None
     page(root)
     html = write_web_page(claims, experiments, root / "experiments", root / "results").read_text()
-    assert "rmsnorm − layernorm: " in html and "0.35 [0.293, 0.407]" in html
+    assert f"{same.evidence}; grey: equal to 1" in html and "+0.35 [+0.293, +0.407]" in html
     assert html.count("data:image/png;base64,") == 1 and "../experiments/t/experiment.toml" in html

@@ -6,7 +6,7 @@ import pytest
 
 from normlab.errors import UserError
 from normlab.reports.records import read_record, read_runs
-from normlab.reports.tables import heading, pivot
+from normlab.reports.tables import decoded, heading, pivot
 
 
 def write_run(folder, norm, apply_to, bleu, status="completed", nll=()):
@@ -62,6 +62,17 @@ def test_numbers_stand_in_their_order_and_the_metric_is_named(tmp_path):
     assert heading(runs, "dev/nll").startswith("dev NLL (nats per token): mean ± standard")
     runs[0].summary["best_dev"]["metric"] = "dev/error"
     assert heading(runs, "best_dev").startswith("best dev/error: ")
+
+
+def test_a_test_bleu_says_how_it_was_decoded(runs):
+    """The label once said "beam search" of greedy scores."""
+    of = "mean ± standard deviation"
+    for run in runs[:2]:
+        run.config["decoding"] = {"beam": 1}
+    assert heading(runs, "test/bleu").startswith(f"test SacreBLEU, greedy: {of}")
+    runs[2].config["decoding"] = {"beam": 4}
+    assert heading(runs, "test/a/bleu").startswith(f"a: test SacreBLEU, greedy, beam 4: {of}")
+    assert decoded("dev/nll", runs) == "dev NLL (nats per token)"
 
 
 def test_other_files_of_a_sweep_are_passed_over(runs, tmp_path):

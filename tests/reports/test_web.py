@@ -1,13 +1,17 @@
 """results/index.html: complete by itself, the same verdicts as the table, and it works."""
 
+import html
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from normlab.reports.benchmarks import ratio
 from normlab.reports.claims import Effect, read_claims
 from normlab.reports.experiments import read_experiments
+from normlab.reports.speed import pooled
+from normlab.reports.web import CHARTS, _charts
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,20 +29,48 @@ def test_its_verdicts_are_those_of_the_table():
     assert found == [(claim.item, claim.words, claim.verdict) for claim in claims]
 
 
+def test_a_card_shows_the_evidence_that_the_table_does(page):
+    claims = read_claims(read_experiments(ROOT / "experiments"), ROOT / "results")
+    shown = html.unescape(page.read_text(encoding="utf-8"))
+    with_effect = [claim for claim in claims if claim.effect]
+    assert with_effect
+    for claim in with_effect:
+        assert f"{claim.evidence}; {claim.effect.grey}</p>" in shown, claim.words
+
+
+def test_the_band_of_reaches_is_on_the_worse_side():
+    claims = read_claims(read_experiments(ROOT / "experiments"), ROOT / "results")
+    bands = {c.effect.band for c in claims if c.effect and c.effect.grey.startswith("grey: worse")}
+    assert (-0.8, 0.0) in bands  # Table 7, recall
+    assert (0.0, 3.0) in bands  # Table 6, error
+
+
+def test_a_bar_counts_a_benchmark_with_its_repeat():
+    benchmarks = ROOT / "results" / "benchmarks"
+    both, first, repeat = pooled(benchmarks / f"{CHARTS[0]}.json")
+    (record,), (one,), (other,) = both["records"], first["records"], repeat["records"]
+    assert record["processes"] == one["processes"] + other["processes"]
+    _, _, bars = _charts(benchmarks)[0]
+    assert bars
+    for bar in bars:
+        assert bar.share == ratio(record, bar.name, record["baseline"]).median
+
+
 def test_it_needs_nothing_else(page):
-    html = page.read_text(encoding="utf-8")
-    loaded = re.findall(r'\b(?:src|srcset)="([^"]*)"', html) + re.findall(r"url\(([^)]*)\)", html)
+    source = page.read_text(encoding="utf-8")
+    loaded = re.findall(r'\b(?:src|srcset)="([^"]*)"', source)
+    loaded += re.findall(r"url\(([^)]*)\)", source)
     assert loaded and all(each.startswith("data:image/png;base64,") for each in loaded)
-    assert "<script src" not in html and 'rel="stylesheet"' not in html and "@import" not in html
-    for link in re.findall(r'href="([^"]*)"', html):
+    assert all(each not in source for each in ("<script src", 'rel="stylesheet"', "@import"))
+    for link in re.findall(r'href="([^"]*)"', source):
         assert link.startswith(("https://arxiv.org/", "data:")) or (page.parent / link).exists()
 
 
 def test_an_effect_lies_within_its_plot():
-    effect = Effect("a : b", 0.9, 0.8, 0.95, none=1.0, band=(0.99, 1.02))
+    effect = Effect("a : b", 0.9, 0.8, 0.95, none=1.0, band=(0.99, 1.02), grey="")
     places = [effect.place(value) for value in (0.8, 0.9, 0.95, 0.99, 1.0, 1.02)]
     assert places == sorted(places) and places[0] > 0 and places[-1] < 100
-    assert Effect("", 1.0, 1.0, 1.0, 1.0, (1.0, 1.0)).place(1.0) == 50
+    assert Effect("", 1.0, 1.0, 1.0, 1.0, (1.0, 1.0), "").place(1.0) == 50
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normlab.registration import FLOORED
 from normlab.reports import text
 from normlab.reports.evidence import Evidence, read_evidence, values
 from normlab.reports.experiments import SMOKE, Experiment, SpeedClaim
@@ -19,7 +18,7 @@ REGISTERED, ANALYSIS, BENCHMARK = "registered", "analysis", "benchmark"
 
 @dataclass(frozen=True)
 class Effect:
-    """An estimate with its 95 % interval, and the band within which it counts as nothing."""
+    """An estimate with its 95 % interval, and a band of values, the grey one of its plot."""
 
     words: str  # of what, and the unit
     mean: float
@@ -27,6 +26,7 @@ class Effect:
     high: float
     none: float  # the value of no effect: a difference of 0, a ratio of 1
     band: tuple[float, float]
+    grey: str  # what the band means
 
     def place(self, value: float) -> float:
         """Returns where `value` stands between the ends of the plot, from 0 to 100."""
@@ -140,10 +140,16 @@ def _effect(report: Evidence, judged: Verdict) -> Effect | None:
     estimate = found.estimate()
     if estimate is None:
         return None
-    both = hypothesis.rule in FLOORED
-    low = -hypothesis.margin if both else min(0, hypothesis.margin)
-    band = (low, max(0.0, hypothesis.margin))
-    return Effect(found.label, estimate.mean, estimate.low, estimate.high, 0.0, band)
+    margin = hypothesis.margin
+    if hypothesis.rule == "reaches":
+        worse = margin if text.lower_is_better(hypothesis.metric) else -margin
+        band, grey = (min(0.0, worse), max(0.0, worse)), f"grey: worse, by less than {margin:g}"
+    elif hypothesis.rule == "greater":
+        band = (min(0.0, margin), max(0.0, margin))
+        grey = "grey: counts as no difference" if margin else "any difference counts"
+    else:
+        band, grey = (-margin, margin), f"grey: equal to {margin:g}"
+    return Effect(found.label, estimate.mean, estimate.low, estimate.high, 0.0, band, grey)
 
 
 def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
@@ -161,7 +167,8 @@ def _of_time(claim: SpeedClaim, experiment: Experiment, results: Path) -> Claim:
         band = (1 - claim.bound, 1 + claim.bound)
         found = speed.ratio
         what = f"time of {claim.a} : {claim.b}"
-        effect = Effect(what, found.median, found.low, found.high, 1.0, band)
+        grey = f"grey: within {100 * claim.bound:g} %"
+        effect = Effect(what, found.median, found.low, found.high, 1.0, band, grey)
     item, words = experiment.item, claim.text
     return Claim(item, words, judged.verdict, BENCHMARK, judged.evidence, links, effect=effect)
 

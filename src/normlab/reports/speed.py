@@ -1,7 +1,7 @@
 """Verdicts of claims about time: by interleaved benchmarks, never by the seconds of training."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from normlab.errors import UserError
 from normlab.reports.benchmarks import CONTROL, Ratio, exploded, merge, ratio, read_benchmark
@@ -35,14 +35,7 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     path = benchmarks / f"{claim.benchmark}.json"
     if not claim.benchmark or not path.exists():
         return None
-    stored = [read_benchmark(path)]
-    again = path.with_stem(path.stem + REPEAT)
-    if again.exists():
-        stored.append(read_benchmark(again))
-    try:
-        whole = merge(stored)
-    except UserError as error:
-        raise UserError(f"{again} repeats {path}. {error}") from error
+    whole, *stored = pooled(path)
     wanted = [claim.record, *([claim.than] if claim.than else [])]
     chosen = [
         [record for title in wanted for record in each["records"] if title in ("", record["title"])]
@@ -66,6 +59,21 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
         processes=chosen[0][0].get("processes", 1),
         device=whole["environment"]["device"],
     )
+
+
+def pooled(path: Path) -> list[dict[str, Any]]:
+    """Returns a benchmark and its repeat as one, then each by itself.
+
+    Raises UserError when the repeat is not one of the same.
+    """
+    stored = [read_benchmark(path)]
+    again = path.with_stem(path.stem + REPEAT)
+    if again.exists():
+        stored.append(read_benchmark(again))
+    try:
+        return [merge(stored), *stored]
+    except UserError as error:
+        raise UserError(f"{again} repeats {path}. {error}") from error
 
 
 def judge_speed(claim: SpeedClaim, speed: Speed | None) -> Verdict:

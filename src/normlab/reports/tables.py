@@ -26,7 +26,8 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
     head = list(keys)
     for metric, column in table.metrics.items():
         head += [f"paper: {column}"] * bool(column)
-        head += [text.metric(metric)] + [f"Δ to {baseline}"] * compare
+        every = [run for runs in arms.values() for run in runs]
+        head += [decoded(metric, every)] + [f"Δ to {baseline}"] * compare
     times = _step_times(found, table.benchmark)
     if table.benchmark:
         head.append(f"[step](../../benchmarks/{table.benchmark}.md) : torch's LayerNorm")
@@ -44,6 +45,15 @@ def arm_table(found: Evidence, table: Table) -> list[str]:
         row += [_statuses(runs, found), distinct(runs, "norm_impl")]
         rows.append(row)
     return markdown.table(head, rows)
+
+
+def decoded(metric: str, runs: Sequence[RunRecord]) -> str:
+    """Returns a metric in words, a test BLEU with how these runs were decoded."""
+    name = text.metric(metric)
+    if not (metric.startswith("test/") and metric.endswith("/bleu")):
+        return name
+    beams = sorted({found for run in runs if (found := run.setting("decoding.beam"))})
+    return ", ".join([name, *("greedy" if beam == 1 else f"beam {beam}" for beam in beams)])
 
 
 def _step_times(found: Evidence, benchmark: str) -> dict[str, str]:
@@ -117,7 +127,7 @@ def heading(runs: Sequence[RunRecord], value: str) -> str:
     if value == "best_dev":  # each task has its own
         found = {str((run.summary.get("best_dev") or {}).get("metric", "")) for run in runs} - {""}
         key = f"best {' or '.join(sorted(found)) or 'dev result'}"
-    name = text.metric(value) if value != "best_dev" else key
+    name = decoded(value, runs) if value != "best_dev" else key
     return f"{name}: mean ± standard deviation over runs, n of them"
 
 

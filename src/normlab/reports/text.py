@@ -17,7 +17,7 @@ METRICS = {
     "dev/loss": "dev loss",
     "dev/bleu": "dev SacreBLEU, greedy",
     "best_dev": "best dev SacreBLEU, greedy",
-    "test/bleu": "test SacreBLEU, beam search",
+    "test/bleu": "test SacreBLEU",
     "dev/error": "dev error (%)",
     "test/error": "test error (%), best dev weights",
     "dev/recall": "dev recall (%), mean of R@1, R@5 and R@10",

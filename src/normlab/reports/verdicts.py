@@ -1,8 +1,8 @@
-"""Verdicts: what registered runs say of registered claims, with few false ones in a whole table.
+"""Verdicts: what registered runs say of registered claims, with few false ones in a whole sweep.
 
 Runs of two arms are paired by seed. Each claim has two one-sided tests, one for it and one against
-it; Holm's correction runs over all of them in a table, so that at most 5 % of tables hold any false
-verdict, whatever the truth is. The rules:
+it; Holm's correction runs over all of them in a sweep, so that at most 5 % of sweeps hold any
+false verdict, whatever the truth is. The rules:
 
 - `greater`: a - b exceeds the margin (t test); against: it lies below it.
 - `reaches`: a is as good as b or better, or worse by less than the margin (t test); against: worse

@@ -9,9 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from normlab.reports import text
-from normlab.reports.benchmarks import CONTROL, ratio, read_benchmark, seconds
+from normlab.reports.benchmarks import CONTROL, ratio, seconds
 from normlab.reports.claims import Claim, items, paragraph
 from normlab.reports.experiments import Experiment
+from normlab.reports.speed import pooled
 
 CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_deep_fp32")
 COMPARED = ("none", "layernorm", "rmsnorm", "prmsnorm")
@@ -86,13 +87,13 @@ def _charts(benchmarks: Path) -> list[tuple[str, str, list[Bar]]]:
         path = benchmarks / f"{name}.json"
         if not path.exists():
             continue
-        stored = read_benchmark(path)
-        (record,) = stored["records"]
+        whole, *_ = pooled(path)
+        (record,) = whole["records"]
         bars = []
         for variant in record["times"]:
             norm = variant.partition(" ")[0]
             if norm in COMPARED and variant != CONTROL:
                 share = ratio(record, variant, record["baseline"]).median
                 bars.append(Bar(variant, norm, share, 1000 * seconds(record, variant)))
-        charts.append((stored["title"], stored["environment"]["device"], bars))
+        charts.append((whole["title"], whole["environment"]["device"], bars))
     return charts
