@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 HYDRA = {"hydra", "omegaconf"}
-BASICS = ("errors", "types", "files", "markdown", "paths", "ranks", "distributed")
+BASICS = ("errors", "types", "files", "markdown", "paths", "ranks", "distributed", "devices")
 SHARED = (  # what several tasks stand on
     "tasks.task",
     "tasks.batching",
@@ -43,10 +43,11 @@ RULES = {
     "cli.py": (("paths", "runs.command_line"), HYDRA | {"torch"}),
     "__main__.py": (("cli",), HYDRA | {"torch"}),
     "ranks.py": (("errors",), HYDRA | {"torch"}),
+    "devices.py": ((), HYDRA),
     "distributed.py": (("errors", "ranks"), HYDRA),
     "registration.py": (("errors",), HYDRA | {"torch"}),
     "norms": (("norms", "errors", "types"), HYDRA),
-    "models": (("models", "norms.base", "norms.fused_gru", "errors", "types"), HYDRA),
+    "models": (("models", "norms.base", "norms.fused_gru", "devices", "errors", "types"), HYDRA),
     "tasks/task.py": (("distributed",), HYDRA),
     "tasks/translation": (
         (

@@ -23,8 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 from normlab.errors import UserError
 from normlab.ranks import HINT, Place
 
-# Seconds: a process that is silent for longer ends the run, within a minute all told.
-TIMEOUT = 50.0
+# Seconds: a process that is silent for longer ends the run. Long enough for what one does while the
+# others wait: a checkpoint on a slow disk, W&B's start, code that is compiled on one machine and
+# cached on the other. One that dies is noticed at once.
+TIMEOUT = 600.0
 # The same while data are read: encoding a large corpus takes one process longer than another.
 SETUP_TIMEOUT = 3600.0
 # How gloo and NCCL say that a peer is gone or silent.
@@ -118,19 +120,19 @@ def leading() -> Iterator[Callable[[dict[str, Any]], None]]:
     def tell(order: dict[str, Any]) -> None:
         nonlocal told
         told = True
-        from_first(order)
+        from_first(order, _patient)  # who writes may read the data of a finished run first
 
     try:
         yield tell
     except BaseException as error:
         if not told:
-            from_first({"error": str(error)})
+            from_first({"error": str(error)}, _patient)
         raise
 
 
 def follow() -> dict[str, Any]:
     """Returns what the first process tells the others; raises UserError when it has failed."""
-    order: dict[str, Any] = from_first({})
+    order: dict[str, Any] = from_first({}, _patient)
     if "error" in order:
         raise UserError(order["error"])
     return order
@@ -172,12 +174,12 @@ def gather(value: T, group: "dist.ProcessGroup | None" = None) -> list[T]:
     return values
 
 
-def from_first(value: T) -> T:
+def from_first(value: T, group: "dist.ProcessGroup | None" = None) -> T:
     """Returns the `value` of the first process."""
     if world_size() == 1:
         return value
     values = [value]
-    dist.broadcast_object_list(values, src=0)
+    dist.broadcast_object_list(values, src=0, group=group)
     return values[0]
 
 

@@ -131,7 +131,7 @@ def signalled(folder: Path, tries: int, rng: random.Random) -> Iterator[Outcome]
         time.sleep(rng.uniform(0, 0.5))
         pair.children[rank].send(signal.Signals[name])
         codes, note = pair.wait(), f"{name} to rank {rank}"
-        if codes != [130, 130] or not (run_dir / "checkpoints/last.pt").exists():
+        if codes != [130, 0] or not (run_dir / "checkpoints/last.pt").exists():
             outputs = [child.output()[-400:] for child in pair.children]
             yield Outcome(LOST, f"{note}: exit codes {codes}, {outputs}")
             continue

@@ -1,5 +1,6 @@
 """Whose a run directory is: one run's, one process's, and of the data it began with."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -137,6 +138,16 @@ def test_a_lock_that_outlives_its_killed_process_for_a_moment_is_waited_for(tmp_
         threading.Timer(0.2, fcntl.flock, (held, fcntl.LOCK_UN)).start()
         with open_directory(tmp_path) as directory:
             assert directory.path == tmp_path
+
+
+def test_a_file_system_without_locks_is_no_reason_not_to_train(tmp_path, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with open_directory(tmp_path) as directory:
+        assert directory.path == tmp_path
+    assert "start no second process" in caplog.text
 
 
 @pytest.mark.slow

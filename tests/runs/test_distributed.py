@@ -17,6 +17,7 @@ from tiny import TINY, TINY_RNN
 from normlab import distributed
 from normlab.errors import UserError
 from normlab.ranks import Place
+from normlab.training.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 STEPS = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.accumulate=2"]
@@ -43,8 +44,11 @@ def torchrun(processes, run_dir, *overrides):
     return done.returncode, done.stdout
 
 
-def run(processes, run_dir, *overrides, tiny=TINY):
-    """Runs the same to its end without torchrun, as quick jobs; their log is `train.log`."""
+def jobs(processes, run_dir, *overrides, tiny=TINY, last=(), before_last=None):
+    """Starts the same without torchrun, as quick jobs; their log is `train.log`.
+
+    `last` are overrides of the last process only, which calls `before_last()` first.
+    """
     port = free_port()
     settings = [*tiny, "model.dropout=0", *overrides, f"data.cache_dir={run_dir.parent}/cache"]
     places = [{}] if processes == 1 else [
@@ -52,7 +56,16 @@ def run(processes, run_dir, *overrides, tiny=TINY):
          "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
         for rank in range(processes)
     ]  # fmt: skip
-    for job in [Job(run_dir, *settings, env=env) for env in places]:
+    *others, final = places
+    return [
+        *(Job(run_dir, *settings, env=env) for env in others),
+        Job(run_dir, *settings, *last, env=final, before=before_last),
+    ]
+
+
+def run(processes, run_dir, *overrides, tiny=TINY):
+    """Runs `jobs` to their end; returns what their metrics must agree on."""
+    for job in jobs(processes, run_dir, *overrides, tiny=tiny):
         assert job.wait(200) == 0, job.log[-3000:]
     return comparable(run_dir)
 
@@ -113,6 +126,32 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert last["dev/loss"] == pytest.approx(
         [record for record in whole if "dev/loss" in record][-1]["dev/loss"], rel=1e-4
     )
+
+
+def test_another_config_in_one_process_is_refused(tmp_path):
+    """Weights come from the first process, batches and masks from each one's own config."""
+    two = jobs(2, tmp_path / "r", *STEPS, last=["seed=7"])
+    assert [job.wait() for job in two] == [2, 2]
+    assert "process 1 has other config than process 0 (seed)" in two[0].log
+
+
+def _reads_the_state_before_the_last():
+    def older(self):
+        return self.read(self.regular()[0].stem)
+
+    Checkpoints.newest_state = older
+
+
+def test_another_checkpoint_in_one_process_is_refused(tmp_path):
+    """As after a damaged copy or a stale listing: gradients of two models would be averaged."""
+    steps = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.checkpoint_every=6"]
+    run(2, tmp_path / "r", *steps)
+    before = comparable(tmp_path / "r")
+    two = jobs(2, tmp_path / "r", *steps, "trainer.max_steps=18",
+               before_last=_reads_the_state_before_the_last)  # fmt: skip
+    assert [job.wait() for job in two] == [2, 2]
+    assert "process 1 has other checkpoint than process 0 (step)" in two[0].log
+    assert comparable(tmp_path / "r") == before
 
 
 def test_torchrun_trains_and_a_finished_run_ends_all_processes(tmp_path):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from normlab.devices import move
 from normlab.models.dropout import Dropout
 from normlab.models.gru import GRU
 from normlab.models.network import Network, Role
@@ -27,7 +28,7 @@ class Sentences(NamedTuple):
 
     def to(self, device: torch.device) -> "Sentences":
         """Returns these sentences on `device`."""
-        return Sentences(self.words.to(device), self.lengths.to(device))
+        return Sentences(move(self.words, device), move(self.lengths, device))
 
 
 class OrderEmbedding(Network):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.errors import UserError
+from normlab.files import flatten
 from normlab.runs import components
 from normlab.runs.arguments import keys_of
 from normlab.runs.config import Config
@@ -22,7 +23,7 @@ from normlab.runs.environment import (
     prepare,
     set_threads,
 )
-from normlab.runs.identity import owner
+from normlab.runs.identity import identity, owner
 from normlab.runs.summary import registration_of
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Parts:
     def test(self, directory: RunDirectory, average: int) -> dict[str, Any]:
         """Returns the results on the test sets, of the averaged or the best weights."""
         from normlab import distributed
+        from normlab.training.checkpoint import digest
 
         distributed.gather(None)  # until the first process has written its checkpoints
         tested: dict[str, Any] = {"weights": "best"}
@@ -97,6 +99,7 @@ class Parts:
             tested = {"weights": "average", "averaged": count}
         else:
             weights = self.checkpoints.read("best")["model"]
+        distributed.same_everywhere("weights", {"sha256": digest(weights)})
         self.model.load_state_dict(weights)
         started = time.perf_counter()
         with self.evaluating(), tempfile.TemporaryDirectory() as nowhere:
@@ -143,6 +146,7 @@ def assemble(
     torch.use_deterministic_algorithms(config.trainer.deterministic)
     check_parts(config, trusted, memory_of(where), training)
 
+    distributed.same_everywhere("config", flatten(identity(config.plain())))
     task = components.build_task(config, trusted)
     contents = task.contents()
     distributed.same_everywhere("data", contents)

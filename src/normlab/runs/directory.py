@@ -1,7 +1,9 @@
 """A run's directory: one process at a time owns it, and only the same run goes on in it."""
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import shutil
 import socket
@@ -17,6 +19,10 @@ from normlab.files import hash_file, read_sealed, write_sealed, write_text
 from normlab.registration import ENDED
 from normlab.runs.identity import differences, limits, within
 
+log = logging.getLogger(__name__)
+
+# What flock says where a file system has no locks: Lustre without -o flock, NFS without lockd.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 OUTPUTS = ("hypotheses", "references")  # what a test leaves behind
 
 
@@ -162,7 +168,7 @@ def open_directory(path: Path) -> Iterator[RunDirectory]:
 
 
 def _locked(lock: TextIO, seconds: float = 2.0) -> bool:
-    """Returns whether the lock could be had within `seconds`.
+    """Returns whether the lock could be had within `seconds`, or there are none to be had.
 
     A process that is killed while it starts a program (git, a compiler) leaves a child that holds
     its locks for the moment until that program begins.
@@ -176,3 +182,8 @@ def _locked(lock: TextIO, seconds: float = 2.0) -> bool:
             if time.monotonic() > end:
                 return False
             time.sleep(0.05)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            log.warning("No locks on this file system: start no second process in this directory.")
+            return True

@@ -52,7 +52,9 @@ def main(cfg: DictConfig) -> None:
         if not any(each.startswith("hydra.run.dir=") for each in HydraConfig.get().overrides.hydra):
             RunDirectory(run_dir).forget_failed_start()
         sys.exit(2)
-    if summary["status"] == "interrupted":
+    # Of several processes the first only: torchrun and srun end all when one has failed, and it may
+    # still be writing.
+    if summary["status"] == "interrupted" and place().rank == 0:
         sys.exit(INTERRUPTED)  # also ends a multirun, as Ctrl-C should
 
 
@@ -170,11 +172,14 @@ def _train_and_test(
 
     checkpoints = parts.checkpoints
     state = checkpoints.newest_state()
+    distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
     path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
         distributed.losses_said(),
-        interrupts(together=distributed.world_size() > 1) as interrupted,
+        # Outside: a job that is preempted asks to be requeued on leaving `interrupts`, before the
+        # upload, which may hang.
         _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
+        interrupts(together=distributed.world_size() > 1) as interrupted,
         Tracker(path, dashboard, lines) as tracker,
         Console(config.trainer, task.metric.key, silent=rank > 0) as console,
     ):

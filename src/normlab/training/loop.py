@@ -130,7 +130,12 @@ class Trainer:
             if bad is not None:
                 break
             # evaluate
-            if to_evaluate:
+            if to_evaluate and stop:
+                progress.evaluation_due = True  # put off until the run goes on
+            elif to_evaluate:
+                if to_save and distributed.world_size() > 1:  # who cannot cut an evaluation short
+                    progress.evaluation_due = True
+                    self._save(interrupts, regular=False)
                 self._evaluate(interrupts)
                 last = last or distributed.from_first(limit_reached(settings, progress))  # patience
                 (stop,) = distributed.any_of(interrupts.requested)
@@ -141,6 +146,8 @@ class Trainer:
                 progress.status = "interrupted"
         if progress.status == "running":
             progress.status = "completed"
+        elif progress.status == "interrupted":
+            distributed.gather(None)  # none leaves while the first still writes
         return progress
 
     def _log(self, lr: float) -> None:

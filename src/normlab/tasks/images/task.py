@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from normlab.devices import move
 from normlab.files import write_text
 from normlab.models.network import Network
 from normlab.tasks.batching import shuffled_batches
@@ -31,7 +32,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Returns this batch on `device`."""
-        return Batch(self.images.to(device), self.labels.to(device), self.items)
+        return Batch(move(self.images, device), move(self.labels, device), self.items)
 
 
 class ImageObjective(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from normlab.devices import move
 from normlab.tasks.reading.sources import ENTITY, Question
 from normlab.tasks.words import Vocabulary, padded
 
@@ -38,11 +39,11 @@ class Batch:
         """Returns this batch on `device`."""
         return replace(
             self,
-            document=self.document.to(device),
-            document_lengths=self.document_lengths.to(device),
-            query=self.query.to(device),
-            query_lengths=self.query_lengths.to(device),
-            answers=self.answers.to(device),
+            document=move(self.document, device),
+            document_lengths=move(self.document_lengths, device),
+            query=move(self.query, device),
+            query_lengths=move(self.query_lengths, device),
+            answers=move(self.answers, device),
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normlab.devices import move
 from normlab.files import hash_json, write_text
 from normlab.models.order import OrderEmbedding, Sentences
 from normlab.tasks.batching import shuffled_batches
@@ -41,8 +42,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Returns this batch on `device`."""
-        captions, targets = self.captions.to(device), self.targets.to(device)
-        return Batch(captions, targets, self.numbers.to(device), self.own)
+        targets = self.targets
+        there = targets.to(device) if isinstance(targets, Sentences) else move(targets, device)
+        return Batch(self.captions.to(device), there, move(self.numbers, device), self.own)
 
 
 class OrderObjective(nn.Module):

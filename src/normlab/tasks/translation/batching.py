@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from normlab.devices import move
 from normlab.errors import UserError
 from normlab.tasks.translation.tokenizer import BOS, PAD
 
@@ -57,20 +58,15 @@ class Batch:
     indices: np.ndarray  # (batch,), the sentences' numbers in the corpus
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return this batch on `device`; copies to a GPU run beside the computation."""
-        pin = torch.device(device).type == "cuda"
-
-        def move(tensor: Tensor) -> Tensor:
-            return (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin)
-
+        """Returns this batch on `device`."""
         return replace(
             self,
-            src=move(self.src),
-            src_lengths=move(self.src_lengths),
-            tgt_in=move(self.tgt_in),
-            tgt_out=move(self.tgt_out),
-            positions=move(self.positions),
-            labels=move(self.labels),
+            src=move(self.src, device),
+            src_lengths=move(self.src_lengths, device),
+            tgt_in=move(self.tgt_in, device),
+            tgt_out=move(self.tgt_out, device),
+            positions=move(self.positions, device),
+            labels=move(self.labels, device),
         )
 
 
