@@ -52,6 +52,8 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
         return []  # outputs of something else, laid out as those of a run
     a, b = read_record(run_a), read_record(run_b)
     for run in (a, b):
+        if run.summary["status"] == "failed":
+            raise UserError(f"{run.path} has failed: {run.summary.get('error')}")
         if not run.ended:
             raise UserError(
                 f"{run.path} is {run.summary['status']}: outputs in it are of an earlier end. "
@@ -79,6 +81,8 @@ def shared_sets(run_a: Path, run_b: Path) -> list[str]:
     for run in (run_a, run_b):
         if not run.is_dir():
             raise UserError(f"{run} is no run directory.")
+        if not (run / "summary.json").exists() and any(run.glob("*/summary.json")):
+            raise UserError(f"{run} is a folder of runs: name one of them.")
         found = {path.name for path in (run / "hypotheses").glob("*.txt")}
         if not found:
             raise UserError(f"{run} holds no test outputs: the run diverged, or is not finished.")

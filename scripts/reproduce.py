@@ -53,7 +53,11 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the sweep, records it and writes its report; returns the exit code of the sweep."""
     experiment = read_experiment(args.name, args.experiments)
     if args.scale not in experiment.sweeps():
-        known = ", ".join(experiment.sweeps()) or "none: no training runs belong to it"
+        if not experiment.sweeps():
+            raise UserError(
+                f"{args.name} has no runs: it is an analysis or a benchmark, see results/README.md."
+            )
+        known = ", ".join(experiment.sweeps())
         raise UserError(f"experiment {args.name} has no scale {args.scale}; it has {known}.")
     if wrong := [override for override in overrides if "=" not in override]:
         raise UserError(f"{wrong[0]} is no override of train.py, as in seed=1,2,3.")
@@ -70,6 +74,9 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         records = records_folder(args.results, sweep)
         code = run_sweep(overrides, args.launcher, records, args.results, chosen)
         evidence = read_evidence(experiment, args.scale, args.results)
+        if code and not evidence.selection.runs:
+            print("no run has ended: nothing is reported")
+            return code
     if args.scale == SMOKE:
         print(pipeline(evidence))
     for verdict in evidence.verdicts:
@@ -174,9 +181,13 @@ def train(jobs: list[Path], overrides: list[str], launcher: str, results: Path) 
         except KeyboardInterrupt:
             sweep.wait()  # Ctrl-C reached it too: it writes a checkpoint first
     show(progress(jobs, estimate), shown, last=True)
+    failed: dict[str, list[Path]] = {}
     for job in jobs:
         if (summary := RunDirectory(job).stored_summary()) and summary["status"] == "failed":
-            print(f"failed: {job}: {summary['error']}")
+            failed.setdefault(summary["error"], []).append(job)
+    for error, those in failed.items():
+        others = f" and {len(those) - 1} more" if len(those) > 1 else ""
+        print(f"failed: {those[0]}{others}: {error}")
     if sweep.returncode:
         print(f"the sweep ended with exit code {sweep.returncode}; its log is {log}")
     return sweep.returncode

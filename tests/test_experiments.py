@@ -203,7 +203,7 @@ def test_a_sweep_does_not_go_on_with_what_another_commit_began(tmp_path):
     [
         (["table9"], "no experiment table9; choose one of"),
         (["table4", "--scale", "huge"], "no scale huge; it has multi30k, paper, smoke"),
-        (["table1"], "no training runs belong to it"),
+        (["table1"], "table1 has no runs: it is an analysis or a benchmark"),
         (["table4", "--scale", "paper"], "480 GPU hours"),
         (["figure4", "--scale", "paper", "--launcher", "slurm"], "30,000 GPU hours"),
         (["table4", "quickly"], "quickly is no override"),

@@ -75,8 +75,16 @@ def test_a_test_bleu_says_how_it_was_decoded(runs):
     assert decoded("dev/nll", runs) == "dev NLL (nats per token)"
 
 
-def test_other_files_of_a_sweep_are_passed_over(runs, tmp_path):
+def test_other_files_of_a_sweep_are_passed_over(runs, tmp_path, capsys):
     (tmp_path / "multirun.yaml").write_text("")
     assert len(read_runs(sorted(tmp_path.iterdir()))) == len(runs)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "summary.json").write_text('{"status": "failed", "error": "no data"}')
+    (tmp_path / "8").mkdir()
+    assert len(read_runs(sorted(tmp_path.iterdir()))) == len(runs)
+    said = capsys.readouterr().err
+    assert "7 did not begin: no data" in said and "8 has no summary.json" in said
+    with pytest.raises(UserError, match="typo does not exist"):
+        read_runs([tmp_path / "1", tmp_path / "typo"])
     with pytest.raises(UserError, match="multirun.yaml is no run directory"):
         read_runs([tmp_path / "multirun.yaml"])

@@ -70,7 +70,9 @@ def test_every_field_of_every_option_is_explained(group, option):
         ("norm=layernrm", "norm=layernrm is unknown: did you mean layernorm? norm has affine, "),
         ("model=rmsnorm", "model=rmsnorm is unknown: rmsnorm belongs to norm, as in norm=rmsnorm."),
         ("nrom=rmsnorm", "nrom is no key: did you mean norm? `--help` lists them."),
-        ("norm.p=2", "norm.p belongs to norm=prmsnorm or norm=prmsnorm_eighth: choose that too,"),
+        ("norm.p=2", "norm.p belongs to one of prmsnorm, prmsnorm_eighth: choose that too, or"),
+        ("norm=[none,rmsnorm]", "a job has one norm; a job each: -m norm=none,rmsnorm."),
+        ("norm=rmsnorm,", "ends with a comma: write values without spaces, as in -m norm=A,B."),
         ("beam=2", "beam is no key: did you mean decoding.beam?"),
         ("data.beam=2", "data.beam is no key: did you mean decoding.beam?"),
         ("rmsnorm", "rmsnorm says no value: write norm=rmsnorm."),
@@ -99,6 +101,7 @@ def test_a_mistake_is_one_sentence_of_ours(tmp_path, capsys, monkeypatch, argume
         ("data.dir=a,b", "runs that differ in data.dir only share one directory"),
         ("trainer.max_steps=5,10", "in trainer.max_steps only"),
         ("trainer.patience=null,2", "in trainer.patience only"),
+        ("hydra.run.dir=here", "hydra.run.dir is for one run: with -m give hydra.sweep.dir=DIR."),
         ("--norm=rmsnorm", "--norm=rmsnorm is no flag of train"),
     ],
 )
@@ -111,6 +114,18 @@ def test_a_sweep_over_what_is_no_part_of_a_run_is_refused(
         command_line.main(["-m", argument])
     assert end.value.code == 2 and sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_torchrun_does_not_start_a_sweep(capsys, monkeypatch, tmp_path):
+    """Its second job could not connect: the store still has the addresses of the first."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"),
+                        ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        command_line.main(["-m", "norm=none,rmsnorm"])
+    assert end.value.code == 2 and "leave out -m" in capsys.readouterr().err
 
 
 def test_one_name_is_a_list_of_one():

@@ -81,7 +81,9 @@ def _expand(apply_to: Sequence[str], roles: Mapping[str, Role]) -> set[str]:
     kinds = {role.kind for role in roles.values()}
     if unknown := [name for name in apply_to if name not in kinds | set(GROUPS)]:
         choices = ", ".join((*GROUPS, *sorted(kinds)))
-        raise UserError(f"apply_to={unknown[0]} names no weights of this model: use {choices}.")
+        raise UserError(
+            f"apply_to={unknown[0]} names no weights of this model: use {choices}, or [] for none."
+        )
 
     def selected(role: Role, name: str) -> bool:
         return (

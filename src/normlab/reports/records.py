@@ -8,6 +8,7 @@ unique to its config; so a machine that has the record need not repeat the run.
 import json
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -118,11 +119,24 @@ def read_record(path: Path) -> RunRecord:
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """Returns the runs among `paths`, which may name other files of a sweep too (multirun.yaml).
 
-    Raises UserError when there is none.
+    Folders without a summary and runs that failed before they had a norm are left out, which stderr
+    says. Raises UserError when no run is left, or for a path that does not exist.
     """
-    runs = [read_record(path) for path in paths if (path / "summary.json").exists()]
+    runs = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist.")
+        if not (path / "summary.json").exists():
+            if path.is_dir():
+                print(f"left out: {path} has no summary.json", file=sys.stderr)
+            continue
+        run = read_record(path)
+        if "norm" in run.summary:
+            runs.append(run)
+        else:
+            print(f"left out: {path} did not begin: {run.summary.get('error')}", file=sys.stderr)
     if not runs:
-        raise UserError(f"{paths[0]} is no run directory: none of those named has a summary.json.")
+        raise UserError(f"{paths[0]} is no run directory: none of those named holds a run.")
     return runs
 
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str]) -> None:
         if known.help:
             _show(sweeps.help_for(CONF, known.overrides))
             return
+        parsed = OverridesParser.create().parse_overrides(known.overrides)
+        if wrong := suggestions.listed_options(parsed):
+            raise UserError(wrong)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands on what went wrong, instead of saying it
         started = True
         train()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from hydra.core.override_parser.types import Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -55,6 +56,17 @@ def no_option(overrides: Sequence[str]) -> str | None:
     return None
 
 
+def listed_options(overrides: Sequence[Override]) -> str | None:
+    """Returns the sentence for the first group that is given a list, as in norm=[none,rmsnorm]."""
+    for each in overrides:
+        if each.key_or_group in GROUPS and isinstance(found := each.value(), list):
+            several = f"{each.key_or_group}={','.join(map(str, found))}"
+            return (
+                f"{each.input_line}: a job has one {each.key_or_group}; a job each: -m {several}."
+            )
+    return None
+
+
 def unknown_key(key: str) -> str:
     """Returns the sentence for a key that the chosen options do not have."""
     group, _, field = key.rpartition(".")
@@ -63,7 +75,7 @@ def unknown_key(key: str) -> str:
     if key.startswith("hydra.launcher."):
         return f"{key} is no field of the chosen launcher: add {LAUNCHERS}."
     if group in GROUPS and (having := with_field(group, field)):
-        which = " or ".join(f"{group}={option}" for option in having[:3])
+        which = f"{group}={having[0]}" if len(having) == 1 else f"one of {', '.join(having)}"
         return f"{key} belongs to {which}: choose that too, or leave {key} out."
     if elsewhere := [other for other in GROUPS if with_field(other, field)]:
         return f"{key} is no key: did you mean {elsewhere[0]}.{field}?"
@@ -84,6 +96,8 @@ def _unreadable(override: str) -> str:
         example = f"{groups[0]}={override}" if groups else f"{override}=VALUE"
         return f"{override} says no value: write {example}."
     key, _, value = override.partition("=")
+    if value.endswith(","):
+        return f"{override} ends with a comma: write values without spaces, as in -m {key}=A,B."
     return f"{override} cannot be read: quote the value, as in '{key}=\"{value}\"'."
 
 

@@ -1,5 +1,6 @@
 """Asks, before Hydra makes a run directory and a log in it, whether that is possible and wanted."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from normlab.errors import UserError
-from normlab.ranks import starts_first
+from normlab.ranks import place, starts_first
 from normlab.runs.identity import APART
 
 
@@ -28,9 +29,17 @@ class Writable(Callback):
         """Checks the directory of a sweep, and that each of its jobs will have one."""
         swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
         try:
+            if "RANK" in os.environ and place().world_size > 1:
+                raise UserError(
+                    "torchrun starts the processes of one run, not of a sweep: leave out -m, or "
+                    "use hydra/launcher=slurm hydra.launcher.tasks_per_node=N."
+                )
+            if any(each.startswith("hydra.run.dir=") for each in config.hydra.overrides.hydra):
+                raise UserError("hydra.run.dir is for one run: with -m give hydra.sweep.dir=DIR.")
             check_swept([*swept, *config.hydra.overrides.task])
         except UserError as error:  # which Hydra would only warn of
-            print(error, file=sys.stderr)
+            if starts_first():
+                print(error, file=sys.stderr)
             sys.exit(2)
         check(Path(config.hydra.sweep.dir), "multirun.yaml")
 

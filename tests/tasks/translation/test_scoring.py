@@ -87,5 +87,12 @@ def test_compare_says_in_what_else_the_runs_differ(tmp_path, trained):
     assert (
         done.returncode == 1 and "b is interrupted: outputs in it are of an earlier" in done.stderr
     )
+    write_sealed(
+        tmp_path / "b" / "summary.json", {**summary, **other, "status": "failed", "error": "E: x"}
+    )
+    done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b")
+    assert done.returncode == 1 and "b has failed: E: x" in done.stderr
     done = script("scripts/compare.py", tmp_path / "a", tmp_path / "c")
     assert done.returncode == 1 and "c is no run directory." in done.stderr
+    done = script("scripts/compare.py", tmp_path / "a", tmp_path)
+    assert done.returncode == 1 and "is a folder of runs: name one of them." in done.stderr

@@ -96,7 +96,13 @@ def features(
     folder = Path(dir).expanduser()
 
     def described(name: str) -> Described:
-        captions, vectors = read_lines(folder / f"{name}_caps.txt"), _vectors(folder, name)
+        path = folder / f"{name}_caps.txt"
+        if not path.exists():
+            raise UserError(
+                f"{path} does not exist: dir={dir} must hold NAME_caps.txt and NAME_ims.npy for "
+                "each name in train, dev and test."
+            )
+        captions, vectors = read_lines(path), _vectors(folder, name)
         if len(captions) != captions_per_image * len(vectors):
             raise UserError(
                 f"{name}_caps.txt has {len(captions)} captions and {name}_ims {len(vectors)} "

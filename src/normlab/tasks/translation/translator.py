@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer
 
 from normlab import distributed
+from normlab.errors import UserError
 from normlab.models.seq2seq import Seq2Seq
 from normlab.tasks.translation import search
 from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
@@ -68,8 +69,10 @@ class Translator:
         """Returns a translation of each sentence, in order, and the numbers of those cut (from 0).
 
         A translation is one line: line ends in it are spaces; that of a blank line is empty. `beam`
-        stands for the usual one.
+        stands for the usual one. Raises UserError for a text in place of a list.
         """
+        if isinstance(sentences, str):  # whose letters would be the sentences
+            raise UserError(f"give a list of sentences, as in [{sentences[:40]!r}].")
         written = [i for i, sentence in enumerate(sentences) if sentence.strip()]
         texts = [sentences[i] for i in written]
         encoded = encode_bitext(self.tokenizer, texts, [""] * len(texts))
