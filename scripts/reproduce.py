@@ -74,7 +74,7 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         records = records_folder(args.results, sweep)
         code = run_sweep(overrides, args.launcher, records, args.results, chosen)
         evidence = read_evidence(experiment, args.scale, args.results)
-        if code and not evidence.selection.runs:
+        if code and not (evidence.selection.runs or evidence.selection.apart):
             print("no run has ended: nothing is reported")
             return code
     if args.scale == SMOKE:

@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR")
     args = parser.parse_args()
     if args.draw:
+        if not args.run_dirs:
+            parser.error("--draw needs the run directories to draw.")
         draw(args.run_dirs, args.draw)
         return
     if args.entity is None:

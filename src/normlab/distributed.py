@@ -32,7 +32,7 @@ SETUP_TIMEOUT = 3600.0
 # How gloo and NCCL say that a peer is gone or silent.
 LOST = re.compile(r"peer|[Tt]imed out|[Tt]imeout|NCCL|Gloo|gloo")
 T = TypeVar("T")
-
+_ABSENT = object()
 
 _patient: "dist.ProcessGroup | None" = None  # all processes, with SETUP_TIMEOUT
 
@@ -223,7 +223,8 @@ def same_everywhere(name: str, values: dict[str, Any]) -> None:
     """
     first, *others = gather(values, _patient)
     for number, other in enumerate(others, start=1):
-        if different := [key for key in first if first[key] != other.get(key)]:
+        keys = sorted(first.keys() | other.keys())
+        if different := [key for key in keys if first.get(key, _ABSENT) != other.get(key, _ABSENT)]:
             raise UserError(
                 f"process {number} has other {name} than process 0 ({', '.join(different)}): "
                 "all of them must read the same."

@@ -71,7 +71,10 @@ def test_every_field_of_every_option_is_explained(group, option):
         ("model=rmsnorm", "model=rmsnorm is unknown: rmsnorm belongs to norm, as in norm=rmsnorm."),
         ("nrom=rmsnorm", "nrom is no key: did you mean norm? `--help` lists them."),
         ("norm.p=2", "norm.p belongs to one of prmsnorm, prmsnorm_eighth: choose that too, or"),
-        ("norm=[none,rmsnorm]", "a job has one norm; a job each: -m norm=none,rmsnorm."),
+        ("norm=[none,rmsnorm]", "a job has one norm, as in -m norm=none,rmsnorm."),
+        ("norm=[rmsnorm]", "a job has one norm, as in norm=rmsnorm."),
+        ("norm@model.decoder_norm=[none,rmsnorm]", "as in -m norm@model.decoder_norm=none,rmsnorm"),
+        ("data.test=[a,", "ends with a comma: write values without spaces, as in data.test=[A,B]."),
         ("norm=rmsnorm,", "ends with a comma: write values without spaces, as in -m norm=A,B."),
         ("beam=2", "beam is no key: did you mean decoding.beam?"),
         ("data.beam=2", "data.beam is no key: did you mean decoding.beam?"),
@@ -101,7 +104,7 @@ def test_a_mistake_is_one_sentence_of_ours(tmp_path, capsys, monkeypatch, argume
         ("data.dir=a,b", "runs that differ in data.dir only share one directory"),
         ("trainer.max_steps=5,10", "in trainer.max_steps only"),
         ("trainer.patience=null,2", "in trainer.patience only"),
-        ("hydra.run.dir=here", "hydra.run.dir is for one run: with -m give hydra.sweep.dir=DIR."),
+        ("hydra.run.dir=here", "hydra.run.dir is for one run: a sweep has hydra.sweep.dir=DIR."),
         ("--norm=rmsnorm", "--norm=rmsnorm is no flag of train"),
     ],
 )
@@ -125,7 +128,7 @@ def test_torchrun_does_not_start_a_sweep(capsys, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as end:
         command_line.main(["-m", "norm=none,rmsnorm"])
-    assert end.value.code == 2 and "leave out -m" in capsys.readouterr().err
+    assert end.value.code == 2 and "start a single run" in capsys.readouterr().err
 
 
 def test_one_name_is_a_list_of_one():

@@ -5,12 +5,16 @@ What happens when one of them is lost, signalled or reads other data: faults/ran
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from faults.children import hold, train
 from processes import Job, comparable
 from tiny import TINY, TINY_RNN
 
@@ -44,10 +48,11 @@ def torchrun(processes, run_dir, *overrides):
     return done.returncode, done.stdout
 
 
-def jobs(processes, run_dir, *overrides, tiny=TINY, last=(), before_last=None):
+def jobs(processes, run_dir, *overrides, tiny=TINY, last=(), before_last=None, before=None):
     """Starts the same without torchrun, as quick jobs; their log is `train.log`.
 
-    `last` are overrides of the last process only, which calls `before_last()` first.
+    `last` are overrides of the last process only, which calls `before_last()` first, the others
+    `before()`.
     """
     port = free_port()
     settings = [*tiny, "model.dropout=0", *overrides, f"data.cache_dir={run_dir.parent}/cache"]
@@ -58,7 +63,7 @@ def jobs(processes, run_dir, *overrides, tiny=TINY, last=(), before_last=None):
     ]  # fmt: skip
     *others, final = places
     return [
-        *(Job(run_dir, *settings, env=env) for env in others),
+        *(Job(run_dir, *settings, env=env, before=before) for env in others),
         Job(run_dir, *settings, *last, env=final, before=before_last),
     ]
 
@@ -128,11 +133,19 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     )
 
 
-def test_another_config_in_one_process_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("last", "key"),
+    [
+        ("seed=7", "seed"),
+        # A key that the first process does not have.
+        ("norm@model.decoder_norm=layernorm", "model.decoder_norm"),
+    ],
+)
+def test_another_config_in_one_process_is_refused(tmp_path, last, key):
     """Weights come from the first process, batches and masks from each one's own config."""
-    two = jobs(2, tmp_path / "r", *STEPS, last=["seed=7"])
+    two = jobs(2, tmp_path / "r", *STEPS, last=[last])
     assert [job.wait() for job in two] == [2, 2]
-    assert "process 1 has other config than process 0 (seed)" in two[0].log
+    assert f"process 1 has other config than process 0 ({key}" in two[0].log
 
 
 def _reads_the_state_before_the_last():
@@ -152,6 +165,56 @@ def test_another_checkpoint_in_one_process_is_refused(tmp_path):
     assert [job.wait() for job in two] == [2, 2]
     assert "process 1 has other checkpoint than process 0 (step)" in two[0].log
     assert comparable(tmp_path / "r") == before
+
+
+def test_an_evaluation_that_cannot_be_cut_short_loses_no_step(tmp_path):
+    """Killed in one: the steps before it are in the checkpoint, and it is made up for."""
+    steps = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.checkpoint_every=6"]
+    whole = run(2, tmp_path / "whole", *steps)
+    run_dir = tmp_path / "r"
+    two = jobs(2, run_dir, *steps, before=partial(hold, run_dir, "evaluate", 60))
+    two[0].wait_for((run_dir / "phase").exists)
+    for job in two:
+        job.signal(signal.SIGKILL)
+        job.wait()
+    state = torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["progress"]
+    assert (state["step"], state["evaluation_due"]) == (6, True)
+    assert run(2, run_dir, *steps) == whole
+
+
+def test_a_signal_at_an_evaluation_puts_it_off_and_only_the_first_process_says_130(tmp_path):
+    """torchrun and srun end all processes when one has failed: the first may still be writing."""
+    steps = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.checkpoint_every=12"]
+    whole = run(2, tmp_path / "whole", *steps)
+    run_dir = tmp_path / "r"
+    port, settings = free_port(), [*TINY, "model.dropout=0", *steps]
+    children = [
+        train(run_dir, [*settings, f"data.cache_dir={tmp_path}/cache"],
+              partial(_asks_to_stop_at, 6) if rank == 1 else None,
+              {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2",
+               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"})
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [child.wait() for child in children] == [130, 0], children[0].output()[-3000:]
+    state = torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["progress"]
+    assert (state["step"], state["evaluation_due"]) == (6, True)
+    for a, b in zip(whole, run(2, run_dir, *steps), strict=True):
+        assert b == pytest.approx(a, rel=1e-6)  # windows of losses are added up in another order
+
+
+def _asks_to_stop_at(step):
+    from normlab.training import loop
+
+    kept = loop.update
+
+    def update(*arguments, **options):
+        update.calls += 1
+        if update.calls == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return kept(*arguments, **options)
+
+    update.calls = 0
+    loop.update = update
 
 
 def test_torchrun_trains_and_a_finished_run_ends_all_processes(tmp_path):

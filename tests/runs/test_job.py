@@ -75,6 +75,30 @@ def test_same_config_and_seed_same_numbers_another_seed_others(tiny_config, tmp_
     assert losses("a") == losses("b") != losses("c", "seed=2")
 
 
+def test_ctrl_c_in_the_upload_of_a_finished_run_cuts_off_the_upload_only(
+    tiny_config, tmp_path, monkeypatch, caplog
+):
+    wandb = pytest.importorskip("wandb")
+
+    class Uploading:
+        offline, disabled, url, tags, summary = True, False, "", (), {}
+
+        def log(self, values, step):
+            pass
+
+        def finish(self, exit_code):
+            self.there = summary_of(tmp_path / "run")["status"]
+            raise KeyboardInterrupt
+
+    uploading = Uploading()
+    monkeypatch.setattr(wandb, "init", lambda **settings: uploading)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    summary = run(tiny_config("logger=wandb"), tmp_path / "run", [])
+    assert uploading.there == summary["status"] == "completed"
+    assert summary_of(tmp_path / "run")["status"] == "completed"
+    assert "the upload was cut short" in caplog.text
+
+
 def test_a_finished_run_is_found_and_not_repeated(tiny_config, tmp_path):
     first = run(tiny_config(), tmp_path / "r", [])
     stamp = (tmp_path / "r" / "metrics.jsonl").stat().st_mtime_ns

@@ -171,8 +171,9 @@ def _train_and_test(
     from normlab.training.tracking import Tracker
 
     checkpoints = parts.checkpoints
-    state = checkpoints.newest_state()
-    distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
+    with distributed.losses_said():
+        state = checkpoints.newest_state()
+        distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
     path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
         distributed.losses_said(),
@@ -216,6 +217,10 @@ def _train_and_test(
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
+        if rank == 0:
+            directory.write_summary(
+                summary
+            )  # before the upload, in which a signal ends the process
     alone = None if _in_sweep() else overrides
     for line in in_words(task, summary, config, alone, directory.path):
         log.info("%s", line)

@@ -60,10 +60,9 @@ def listed_options(overrides: Sequence[Override]) -> str | None:
     """Returns the sentence for the first group that is given a list, as in norm=[none,rmsnorm]."""
     for each in overrides:
         if each.key_or_group in GROUPS and isinstance(found := each.value(), list):
-            several = f"{each.key_or_group}={','.join(map(str, found))}"
-            return (
-                f"{each.input_line}: a job has one {each.key_or_group}; a job each: -m {several}."
-            )
+            key = str(each.input_line).partition("=")[0]
+            advice = f"{'-m ' * (len(found) > 1)}{key}={','.join(map(str, found)) or 'OPTION'}"
+            return f"{each.input_line}: a job has one {each.key_or_group}, as in {advice}."
     return None
 
 
@@ -97,7 +96,8 @@ def _unreadable(override: str) -> str:
         return f"{override} says no value: write {example}."
     key, _, value = override.partition("=")
     if value.endswith(","):
-        return f"{override} ends with a comma: write values without spaces, as in -m {key}=A,B."
+        example = f"{key}=[A,B]" if value.startswith("[") else f"-m {key}=A,B"
+        return f"{override} ends with a comma: write values without spaces, as in {example}."
     return f"{override} cannot be read: quote the value, as in '{key}=\"{value}\"'."
 
 

@@ -31,11 +31,12 @@ class Writable(Callback):
         try:
             if "RANK" in os.environ and place().world_size > 1:
                 raise UserError(
-                    "torchrun starts the processes of one run, not of a sweep: leave out -m, or "
-                    "use hydra/launcher=slurm hydra.launcher.tasks_per_node=N."
+                    "torchrun starts the processes of one run, not of a sweep (-m, an experiment): "
+                    "start a single run, or use hydra/launcher=slurm "
+                    "hydra.launcher.tasks_per_node=N."
                 )
             if any(each.startswith("hydra.run.dir=") for each in config.hydra.overrides.hydra):
-                raise UserError("hydra.run.dir is for one run: with -m give hydra.sweep.dir=DIR.")
+                raise UserError("hydra.run.dir is for one run: a sweep has hydra.sweep.dir=DIR.")
             check_swept([*swept, *config.hydra.overrides.task])
         except UserError as error:  # which Hydra would only warn of
             if starts_first():

@@ -78,6 +78,8 @@ def wandb_run(settings: Callable[[], Mapping[str, Any]]) -> Iterator[WandbRun | 
     finally:
         try:
             run.finish(exit_code=code)
+        except KeyboardInterrupt:
+            log.warning("W&B: the upload was cut short; `wandb sync` in the run's wandb/ ends it.")
         except Exception as error:
             log.warning("W&B failed at the end (%s).", _first_line(error))
 
