@@ -122,18 +122,23 @@ def annotations(args: argparse.Namespace) -> None:
     print(page)
 
 
+# One norm of a kind: weightnorm's line is that of no norm, those of norms that only re-scale fall
+# like rmsnorm's.
+DRAWN = ("none", "layernorm", "rmsnorm", "recentre", "layernorm, embeddings re-centred")
+
+
 def draw_signal(records: list[dict[str, Any]], path: Path) -> None:
     """Draws the token's share against the mean, by placement; nothing without matplotlib."""
-    from normlab.reports.figures import COLOURS, Panel, draw_curves, write_figure
+    from normlab.reports.figures import Panel, draw_curves, write_figure
 
     panels = []
     for placement in ("post", "pre"):
         lines: dict[str, tuple[list[float], list[float]]] = {}
         for each in records:
-            if each["norm"] in COLOURS and each["placement"] == placement:
+            if each["norm"] in DRAWN and each["placement"] == placement:
                 means, shares = lines.setdefault(each["norm"], ([], []))
                 means.append(each["mean"])
-                shares.append(max(each["apart"], 1e-5))
+                shares.append(each["apart"])
         y, x = "share of the output that tells tokens apart", "init.mean"
         panels.append(Panel([], y, x, f"{placement}-norm, untrained", lines, log=True))
     try:

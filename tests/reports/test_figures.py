@@ -42,16 +42,16 @@ RUNS = [run("rmsnorm", [1, 2, 3]), run("rmsnorm", [3, 4]), run("none", [1], "div
 def test_seeds_share_a_line_with_a_band_and_a_diverged_run_ends_in_a_cross(axes):
     ends = draw_curves(axes, Panel(RUNS, "dev/bleu"))
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
-    # the mean of the seeds; of "none" the mean, its only run, and the cross at its end
-    assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1]), ([1], [1])]
-    assert axes.lines[3].get_marker() == "x" and len(axes.collections) == 1  # the band
+    # the mean of the seeds; of "none" its only run and the cross at its end, and no mean
+    assert lines == [([1, 2], [2, 3]), ([1], [1]), ([1], [1])]
+    assert axes.lines[2].get_marker() == "x" and len(axes.collections) == 1  # the band
     assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2)", "none (n=0, 1 diverged)"]
 
 
 def test_a_value_that_is_not_finite_is_a_gap_and_at_the_end_a_cross(axes):
     seeds = [run("rmsnorm", [5, None, 3]), run("rmsnorm", [7, 6, 5]), run("rmsnorm", [9, None])]
     ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
-    mean, _, cross = axes.lines
+    _, cross, mean = axes.lines
     assert mean.get_xdata().tolist() == [1, 2, 3]  # no step has moved
     assert mean.get_ydata()[[0, 2]].tolist() == [6, 4] and math.isnan(mean.get_ydata()[1])
     assert (cross.get_xdata().tolist(), cross.get_ydata().tolist()) == ([1], [9])
@@ -61,8 +61,8 @@ def test_a_value_that_is_not_finite_is_a_gap_and_at_the_end_a_cross(axes):
 def test_a_diverged_seed_does_not_cut_the_mean_of_the_others_short(axes):
     seeds = [run("rmsnorm", [5, 4, 3]), run("rmsnorm", [7, 6, 5]), run("rmsnorm", [9], "diverged")]
     ends = draw_curves(axes, Panel(seeds, "dev/bleu"))
-    assert list(axes.lines[0].get_ydata()) == [6, 5, 4]
-    assert list(axes.lines[1].get_ydata()) == [9]
+    assert list(axes.lines[-1].get_ydata()) == [6, 5, 4]
+    assert list(axes.lines[0].get_ydata()) == [9]
     assert [label for _, _, label, _ in ends] == ["rmsnorm (n=2, 1 diverged)"]
 
 
@@ -115,7 +115,8 @@ def test_panels_of_one_metric_share_their_axes_and_name_the_data(tmp_path, monke
     write_figure(panels, draw_curves, tmp_path / "x.png")
     left, right = kept[0].axes
     assert left.get_ylim() == right.get_ylim() and left.get_xlim() == right.get_xlim()
-    assert (left.get_ylabel(), left.get_xlabel()) == ("dev SacreBLEU, greedy, toy", "training step")
+    said = "dev SacreBLEU, greedy\ntoy; higher is better"
+    assert (left.get_ylabel(), left.get_xlabel()) == (said, "training step")
     monkeypatch.undo()
     plt.close("all")
 
@@ -162,3 +163,25 @@ def test_scripts_name_a_metric_that_no_run_has(tmp_path):
         assert "no run has dev/nlll: did you mean dev/nll?" in done.stderr
     done = script("scripts/curves.py", *runs, "--out", drawn)
     assert done.returncode == 0 and drawn.exists()  # though they have none of the usual keys
+
+
+def test_differences_are_of_one_seed_and_show_the_margin(axes):
+    from types import SimpleNamespace
+
+    from normlab.reports.panels import _differences
+
+    def of(norm, seed, bleus):
+        found = run(norm, bleus)
+        found.summary["seed"] = seed
+        return found
+
+    runs = [of("layernorm", 1, [1, 2]), of("layernorm", 2, [5, 6]), of("rmsnorm", 2, [5.5, 6.25])]
+    hypotheses = [SimpleNamespace(metric="dev/bleu", margin=0.5)]
+    found = SimpleNamespace(
+        experiment=SimpleNamespace(baseline={"norm": "layernorm"}),
+        registration=SimpleNamespace(hypotheses=hypotheses, data="toy"),
+    )
+    panel = _differences(found, runs, "dev/bleu", "")
+    assert panel.label == "dev SacreBLEU, greedy, less layernorm's" and panel.margin == 0.5
+    assert [label for _, _, label, _ in draw_curves(axes, panel)] == ["rmsnorm (n=1)"]
+    assert list(axes.lines[0].get_ydata()) == [0.5, 0.25]

@@ -191,7 +191,13 @@ def page(benchmark: dict[str, Any], figure: str = "") -> str:
         "",
     ]
     if figure:
-        lines += [f"![by width]({figure})", ""]
+        lines += [
+            f"![by width]({figure})",
+            "",
+            "Line: median; band: 95 % interval over processes; composed: of tensor operations, "
+            "fused: our kernels.",
+            "",
+        ]
     for record in benchmark["records"]:
         lines += [*_table(record, "cpu" if environment["device"].startswith("cpu") else "gpu"), ""]
     lines += benchmark.get("profile", [])  # of the first process
@@ -318,7 +324,7 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     records = [record for record in records if not exploded(record, "none")]
     widths = [record["d_model"] for record in records]
     figure, (share, quotient) = plt.subplots(1, 2, figsize=(9, 3.2))
-    for kind, colour in (("composed", "#D55E00"), ("fused", "#0072B2")):
+    for kind, colour, line in (("composed", "#000000", "o-"), ("fused", "#777777", "o--")):
         layernorm, rmsnorm = f"layernorm {kind}", f"rmsnorm {kind}"
         if not all({layernorm, rmsnorm} <= record["times"].keys() for record in records):
             continue
@@ -328,7 +334,7 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
                 [100 * (1 - value) if axes is share else value for value in values]
                 for values in zip(*((r.median, r.low, r.high) for r in found), strict=True)
             )
-            axes.plot(widths, middle, "o-", color=colour, label=kind, markersize=4)
+            axes.plot(widths, middle, line, color=colour, label=kind, markersize=4)
             axes.fill_between(widths, low, high, color=colour, alpha=0.2, linewidth=0)
     share.set_ylabel("LayerNorm's share of a step (%)")
     quotient.set_ylabel("RMSNorm's step : LayerNorm's")
@@ -336,7 +342,7 @@ def draw_widths(records: Sequence[Mapping[str, Any]], path: Path) -> bool:
     for axes in (share, quotient):
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, [str(width) for width in widths])
-        axes.set_xlabel("d_model")
+        axes.set_xlabel("width (d_model)")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     share.legend(frameon=False)

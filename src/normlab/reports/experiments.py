@@ -11,6 +11,7 @@ from normlab.files import read_csv
 from normlab.registration import Arm, Registration, read_registrations
 
 SMOKE = "smoke"  # the scale that checks the pipeline and never settles a claim
+PILOT = "pilot"  # first runs, which the registered ones supersede: no figure
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,16 @@ class Figure:
     y: list[str]
     x: str = "step"
     facet: str = ""  # a swept key: one panel each
-    log: bool = False  # curves: every y axis is logarithmic; else where a curve asks for it
+    log: list[str] = field(default_factory=list)  # metrics with a logarithmic axis; curves: besides
+    # those of which a curve asks for it
+    guessing: bool = False  # shows what guessing gives, as the runs' summaries say
+    delta: bool = False  # curves: beside each, what the same seed has with the baseline taken off
     chance: dict[str, float] = field(
         default_factory=dict
     )  # last part of a metric -> what chance gives
-    names: dict[str, str] = field(default_factory=dict)  # points: what the values of x are called
+    names: dict[str, str] = field(
+        default_factory=dict
+    )  # what values of x and of the facet are called
     paper: str = ""  # a file beside experiment.toml with the paper's own curve: step, norms ...
     paper_label: str = ""  # its quantity and data set
 

@@ -2,7 +2,7 @@
 
 A line is the mean over the seeds that completed, its band reaches from the lowest to the highest, n
 stands beside the name; thin lines are runs that diverged, or whose last value is not finite: ×
-marks where. Panels of one metric share their axes.
+marks their last finite one. Panels of one metric share their axes.
 """
 
 import textwrap
@@ -15,9 +15,9 @@ import numpy as np
 
 from normlab.errors import UserError
 from normlab.reports.records import RunRecord
-from normlab.reports.text import metric, value
+from normlab.reports.text import has_better, lower_is_better, metric, value
 
-COLOURS = {  # Okabe and Ito 2008: distinguishable with every kind of colour blindness
+COLOURS = {  # Okabe and Ito 2008, which every kind of colour blindness can tell apart
     "none": "#777777",
     "layernorm": "#D55E00",
     "rmsnorm": "#0072B2",
@@ -25,8 +25,9 @@ COLOURS = {  # Okabe and Ito 2008: distinguishable with every kind of colour bli
     "l2norm": "#CC79A7",
     "weightnorm": "#E69F00",
     "recentre": "#56B4E9",
-    "affine": "#F0E442",
-    "crmsnorm": "#882255",  # from here on Tol's
+    "affine": "#B8A000",  # theirs is too light for a line
+    "prmsnorm_eighth": "#009E73",
+    "crmsnorm": "#882255",  # from here on Tol's, which need their names beside them
     "scalenorm": "#44AA99",
     "dyt": "#332288",
     "batchnorm": "#AA4499",
@@ -52,6 +53,8 @@ class Panel:
     data: str = ""  # the data set, for the axis
     chance: float | None = None  # a level to compare with
     names: dict[str, str] = field(default_factory=dict)  # points: value of x -> what it is called
+    margin: float | None = None  # differences: within it they count as none
+    label: str = ""  # of the y axis, in place of the metric's name
 
 
 Draw = Callable[[Any, Panel], list[End]]
@@ -62,34 +65,38 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
     ends: list[End] = []
     for norm, seeds in _by_norm(panel.runs).items():
         colour, width = COLOURS.get(norm, OTHER), 3.0 / (1 + 0.5 * len(ends))  # none hides another
-        whole = [run for run in seeds if not run.lost(panel.y)] or seeds  # else it would end early
-        curves = [run.curve(panel.y, panel.x) for run in whole]
-        shortest = min(len(x) for x, _ in curves)
+        whole = [run for run in seeds if not run.lost(panel.y)]
         lost = [run for run in seeds if run.lost(panel.y)]
         note = f", {len(lost)} {_why(lost)}" if lost else ""
-        label = f"{norm} (n={len(seeds) - len(lost)}{note})"
-        if shortest == 0:
-            if lost:  # before the first point: there is nothing of them but these words
-                ends.append((float("nan"), 0.0, label, colour))
-            continue
-        x = np.mean([x[:shortest] for x, _ in curves], axis=0)
-        y = np.array([y[:shortest] for _, y in curves])
-        axes.plot(x, y.mean(0), "-", color=colour, linewidth=width)
-        if len(whole) > 1:
-            axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+        label = f"{norm} (n={len(whole)}{note})"
+        end = float("nan"), 0.0  # of runs that are lost before their first point: only these words
         for run in lost:
             xs, ys = run.curve(panel.y, panel.x)
-            axes.plot(xs, ys, "-", color=colour, linewidth=0.8)
-            last = [i for i, y in enumerate(ys) if np.isfinite(y)][-1:]
-            at = [xs[i] for i in last], [ys[i] for i in last]
-            axes.plot(*at, "x", color=colour, markersize=7, markeredgewidth=2)
-        ends.append((float(y.mean(0)[-1]), float(x[-1]), label, colour))
+            if xs:
+                axes.plot(xs, ys, "-", color=colour, linewidth=0.8)
+            for i in [i for i, y in enumerate(ys) if np.isfinite(y)][-1:]:
+                axes.plot([xs[i]], [ys[i]], "x", color=colour, markersize=7, markeredgewidth=2)
+                end = ys[i], xs[i]
+        curves = [run.curve(panel.y, panel.x) for run in whole]
+        shortest = min((len(x) for x, _ in curves), default=0)
+        if shortest:
+            x = np.mean([x[:shortest] for x, _ in curves], axis=0)
+            y = np.array([y[:shortest] for _, y in curves])
+            axes.plot(x, y.mean(0), "-", color=colour, linewidth=width)
+            if len(whole) > 1:
+                axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+            end = float(y.mean(0)[-1]), float(x[-1])
+        if shortest or lost:
+            ends.append((*end, label, colour))
     for name, (xs, ys) in panel.lines.items():
-        colour = COLOURS.get(name, OTHER)
-        axes.plot(xs, ys, "o--", color=colour, linewidth=1.4, markersize=3)
+        colour, width = COLOURS.get(name, OTHER), 3.0 / (1 + 0.5 * len(ends))
+        axes.plot(xs, ys, "o--", color=colour, linewidth=width, markersize=3)
         ends.append((ys[-1], xs[-1], name, colour))
     if panel.chance is not None:
         axes.axhline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
+    if panel.margin:
+        axes.axhspan(-panel.margin, panel.margin, color=OTHER, alpha=0.1, linewidth=0)
+        axes.set_ylim(-4 * panel.margin, 4 * panel.margin)
     if panel.log:
         axes.set_yscale("log")
     return ends
@@ -98,6 +105,11 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
 def draw_parameter(axes: Any, panel: Panel) -> list[End]:
     """Draws result `y` against config key `x`: a line a norm, a dot a run, × for a diverged one."""
     ends: list[End] = []
+    measured = sorted({float(run.value(panel.x)) for run in panel.runs})
+    if measured[0] > 0 and measured[-1] >= 10 * measured[0]:
+        axes.set_xscale("log")
+    axes.set_xticks(measured, [f"{x:g}" for x in measured])
+    axes.minorticks_off()
     for norm, runs in _by_norm(panel.runs).items():
         colour = COLOURS.get(norm, OTHER)
         points: dict[float, list[float]] = {}
@@ -125,6 +137,13 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
     """Draws one dot a run: result `y` across, a row for each value of config key `x`."""
     rows = list(dict.fromkeys(value(run.setting(panel.x)) for run in panel.runs))
     groups = _by_norm(panel.runs)
+    jitter = 0.06
+    if panel.x == "norm":
+        jitter = 0.12
+        if not panel.names:  # these have an order of their own
+            rows.sort(key=lambda norm: _mean(groups[norm], panel.y))
+    right = axes.get_yaxis_transform()  # x as a share of the axes
+    notes = {row: "" for row in rows}
     for i, (norm, runs) in enumerate(groups.items()):
         colour, offset = COLOURS.get(norm, OTHER), (i - (len(groups) - 1) / 2) * 0.18
         if panel.x == "norm":  # a row each
@@ -133,22 +152,30 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
         lost = [run for run in runs if run.lost(panel.y)]
+        note = f"n={n}{f', {len(lost)} {_why(lost)}' if lost else ''}"
+        if panel.x == "norm":
+            notes[norm] = f" ({note})"
         axes.plot(
             [run.measure(panel.y) for run in ended],
-            at,
+            [y + jitter * (k % 5 - 2) / 2 for k, y in enumerate(at)],  # none hides another
             "o",
             color=colour,
             markersize=4,
             alpha=0.8,
-            label=f"{norm} (n={n}{f', {len(lost)} {_why(lost)}' if lost else ''})",
+            label=f"{norm} ({note})",
         )
-        for run in lost:
-            y = rows.index(value(run.setting(panel.x))) + offset
-            right = axes.get_yaxis_transform()
-            axes.plot([1.0], [y], "x", color=colour, transform=right, clip_on=False)
-    axes.set_yticks(range(len(rows)), [panel.names.get(row, row) for row in rows])
+        for y in {rows.index(value(run.setting(panel.x))) + offset for run in lost}:
+            axes.plot([1.02], [y], "x", color=colour, transform=right, clip_on=False)
+    axes.set_yticks(range(len(rows)), [f"{panel.names.get(row, row)}{notes[row]}" for row in rows])
     axes.invert_yaxis()
-    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    if panel.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+    if panel.chance is not None:
+        axes.axvline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
+    if panel.x != "norm":
+        axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return []
 
 
@@ -180,8 +207,7 @@ def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
     ends = [draw(place, panel) for place, panel in zip(axes.flat, panels, strict=False)]
     for place, panel, names in zip(axes.flat, panels, ends, strict=False):
         _label_ends(place, names)
-        what = ", ".join(filter(None, (metric(panel.y), panel.data)))
-        words = textwrap.fill(what, 34 if draw is not draw_points else 90), metric(panel.x)
+        words = quantity(panel, 34 if draw is not draw_points else 90), metric(panel.x)
         across, up = words if draw is draw_points else words[::-1]
         place.set_xlabel(across)
         place.set_ylabel(up)
@@ -197,6 +223,15 @@ def write_figure(panels: Sequence[Panel], draw: Draw, path: Path) -> None:
     plt.close(fig)
 
 
+def quantity(panel: Panel, width: int) -> str:
+    """Returns what `y` is, which way is better and of which data, in lines of `width`."""
+    better = ""
+    if panel.runs and panel.margin is None and has_better(panel.y):
+        better = "lower is better" if lower_is_better(panel.y) else "higher is better"
+    of = "; ".join(filter(None, (panel.data, better)))
+    return "\n".join(textwrap.fill(each, width) for each in (panel.label or metric(panel.y), of))
+
+
 def drawable(runs: Sequence[RunRecord], key: str) -> list[RunRecord]:
     """Returns the runs whose curve has enough points, and lost ones however few they have."""
     return [run for run in runs if run.lost(key) or len(run.curve(key)[1]) >= MIN_POINTS]
@@ -209,18 +244,23 @@ def wide(runs: Sequence[RunRecord], key: str) -> bool:
 
 
 def _share(places: list[Any], panels: Sequence[Panel], vertical: bool) -> None:
-    first: dict[tuple[str, str, bool], Any] = {}
+    first: dict[tuple[str, str, str, bool], Any] = {}
     for place, panel in zip(places, panels, strict=False):
-        if other := first.get((panel.x, panel.y, panel.log)):
+        key = panel.x, panel.y, panel.label, panel.log
+        if other := first.get(key):
             place.sharex(other)
             if vertical:
                 place.sharey(other)
-        elif not panel.lines:
-            first[panel.x, panel.y, panel.log] = place
+        first.setdefault(key, place)
 
 
 def _why(lost: Sequence[RunRecord]) -> str:
     return "diverged" if all(run.diverged for run in lost) else "not finite"
+
+
+def _mean(runs: Sequence[RunRecord], key: str) -> float:
+    found = [value for run in runs if (value := run.measure(key)) is not None]
+    return float(np.mean(found)) if found else float("inf")
 
 
 def _by_norm(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -1,11 +1,13 @@
 """Which panels the figure of a sweep has."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from normlab.files import read_csv
 from normlab.reports import text
 from normlab.reports.evidence import Evidence
-from normlab.reports.experiments import Figure
+from normlab.reports.experiments import PILOT, Figure
 from normlab.reports.figures import (
     Panel,
     draw_curves,
@@ -15,35 +17,47 @@ from normlab.reports.figures import (
     wide,
     write_figure,
 )
+from normlab.reports.records import RunRecord
 
 
 def legend(figure: Figure | None) -> str:
     """Returns what the marks of a figure mean."""
-    if figure and figure.kind == "curves":
-        chance = " Dotted: what chance gives." if figure.chance else ""
-        return (
-            f"Line: mean over seeds; band: lowest to highest; ×: a loss became non-finite.{chance}"
+    kind = figure.kind if figure else "points"
+    words = {
+        "curves": "Line: mean over seeds; band: lowest to highest; thin lines: runs that diverged, "
+        "× their last finite value.",
+        "points": "A dot is a run; n: how many a row has; × at the edge: runs that diverged.",
+        "parameter": "A dot is a run, the line joins the means over seeds; × at the top: runs that "
+        "diverged.",
+    }[kind]
+    if figure and (figure.chance or figure.guessing):
+        words += " Dotted: what guessing gives."
+    if figure and figure.delta:
+        words += (
+            " Differences are of the same seed; grey: the margin within which they count as none."
         )
-    return "A dot is a run; n: how many a row has; × at the edge: the loss became non-finite."
+    return words
 
 
 def draw_figure(found: Evidence, path: Path) -> bool:
     """Writes the figure of a sweep to `path`; returns whether there was anything to draw."""
     spec, arms = found.experiment.figure(found.registration.scale), found.arms()
     runs = [run for at in arms.values() for run in at]
-    if spec is None or not runs:
+    if spec is None or not runs or found.registration.scale == PILOT:
         return False
     facets = list(dict.fromkeys(run.setting(spec.facet) for run in runs)) if spec.facet else [None]
     panels, data = [], found.registration.data
     for y in spec.y:
         shown = drawable(runs, y) if spec.kind == "curves" else runs
-        log = spec.log or (spec.kind == "curves" and wide(shown, y))
+        log = y in spec.log or (spec.kind == "curves" and wide(shown, y))
         for facet in facets:
             chosen = [run for run in shown if not spec.facet or run.setting(spec.facet) == facet]
-            title = f"{text.metric(spec.facet)}: {text.value(facet)}" if spec.facet else ""
+            name = spec.names.get(text.value(facet), text.value(facet))
+            title = f"{text.metric(spec.facet)}: {name}" if spec.facet else ""
             has_curve = any(not run.lost(y) for run in chosen) or spec.kind != "curves"
             if chosen and has_curve:
-                level = spec.chance.get(y.rpartition("/")[2])
+                level = _guessed(chosen, y) if spec.guessing else None
+                level = spec.chance.get(y.rpartition("/")[2], level)
                 panels.append(
                     Panel(
                         chosen,
@@ -56,17 +70,57 @@ def draw_figure(found: Evidence, path: Path) -> bool:
                         names=spec.names,
                     )
                 )
-                if (
-                    log and not spec.log
-                ):  # beside the log axis that the diverged runs need: the others alone
-                    kept = [run for run in chosen if not run.lost(y)]
+                kept = [run for run in chosen if not run.lost(y)]
+                if log and y not in spec.log:  # beside the log axis that the diverged runs need
                     panels.append(Panel(kept, y, spec.x, "completed runs", data=data))
+                if spec.delta:
+                    panels.append(_differences(found, kept, y, title))
     if panels and spec.paper:
         panels.append(_paper_panel(found.experiment.folder / spec.paper, spec.paper_label))
     draw = {"curves": draw_curves, "points": draw_points, "parameter": draw_parameter}[spec.kind]
     if panels:
         write_figure(panels, draw, path)
     return bool(panels)
+
+
+def _guessed(runs: Sequence[RunRecord], y: str) -> float | None:
+    """Returns what guessing gives, by the runs' summaries; None where they do not agree."""
+    said = [run.summary.get("guessing") or {} for run in runs]
+    found = {each.get("value") for each in said if each.get("metric") == y}
+    return found.pop() if len(found) == 1 else None
+
+
+def _differences(found: Evidence, runs: Sequence[RunRecord], y: str, title: str) -> Panel:
+    """Returns a panel of `y` less what the baseline's run of the same seed has at that step."""
+    base = found.experiment.baseline["norm"]
+    at = {
+        (run.value("seed"), m["step"]): m[y]
+        for run in runs
+        for m in run.metrics
+        if run.summary["norm"] == base and m.get(y) is not None
+    }
+    less = [
+        replace(
+            run,
+            metrics=[
+                {**m, y: m[y] - at[run.value("seed"), m["step"]]}
+                for m in run.metrics
+                if m.get(y) is not None and (run.value("seed"), m["step"]) in at
+            ],
+        )
+        for run in runs
+        if run.summary["norm"] != base
+    ]
+    margins = [h.margin for h in found.registration.hypotheses if h.metric == y and h.margin]
+    return Panel(
+        less,
+        y,
+        title=title,
+        data=found.registration.data,
+        chance=0.0,
+        margin=min(margins, default=None),
+        label=f"{text.metric(y)}, less {base}'s",
+    )
 
 
 def _paper_panel(path: Path, label: str) -> Panel:

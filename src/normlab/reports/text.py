@@ -31,6 +31,9 @@ METRICS = {
     "init.apply_to": "shifted tensors",
     "norm.p": "share of the inputs in the RMS",
     "model.d_hidden": "width of the hidden layers",
+    "schedule.lr": "learning rate",
+    "train/step_ms": "time of a step (ms)",
+    "train/items_per_second": "items per second",
     "step": "training step",
     "time": "training time (seconds)",
 }

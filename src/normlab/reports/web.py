@@ -12,6 +12,7 @@ from normlab.reports import text
 from normlab.reports.benchmarks import CONTROL, ratio, seconds
 from normlab.reports.claims import Claim, items, paragraph
 from normlab.reports.experiments import Experiment
+from normlab.reports.panels import legend
 from normlab.reports.speed import pooled
 
 CHARTS = ("steps_rnnsearch_small_fp32", "steps_transformer_deep_fp32")
@@ -26,6 +27,7 @@ class Figure:
     title: str
     page: str
     source: str
+    marks: str  # what its lines and dots mean
     finding: list[str]  # the sentences of its page, none before the registered runs
 
 
@@ -76,7 +78,8 @@ def _figures(experiments: Sequence[Experiment], results: Path) -> list[Figure]:
                 found[content] = replace(shared, items=f"{shared.items}|{experiment.item}")
             else:
                 said = text.bullets(experiment.findings.get(path.parent.name, ""))
-                found[content] = Figure(experiment.item, title, page, source, said)
+                marks = legend(experiment.figure(path.parent.name))
+                found[content] = Figure(experiment.item, title, page, source, marks, said)
     return list(found.values())
 
 
