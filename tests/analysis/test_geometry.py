@@ -54,6 +54,12 @@ def make(norm, placement="pre"):
     )
 
 
+def test_opposite_vectors_lie_along_the_same_line():
+    x = torch.tensor([[3.0, 1.0], [-3.0, -1.0]])
+    found = geometry.of_vectors(x, x)
+    assert found["angle_before"].tolist() == pytest.approx([26.565, 26.565], abs=1e-3)
+
+
 def test_the_quantities_written_out():
     x, y = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, -1.0]])
     found = {key: value.item() for key, value in geometry.of_vectors(x, y).items()}

@@ -1,4 +1,4 @@
-"""Table 1: every norm's invariances, for all factors, and the paper's marks."""
+"""Table 1: every norm's invariances, for all positive factors, and the paper's marks."""
 
 import csv
 import re
@@ -62,7 +62,7 @@ def test_the_table_of_norms_has_each_with_its_invariances():
 
 
 @pytest.mark.parametrize("name", INVARIANT)
-@given(delta=st.floats(1.5, 1000), seed=st.integers(0, 10**6))
+@given(delta=st.one_of(st.floats(0.01, 0.7), st.floats(1.5, 1000)), seed=st.integers(0, 10**6))
 @settings(max_examples=15)
 def test_what_is_invariant_is_so_for_every_factor_and_what_is_not_moves(name, delta, seed):
     found = residuals(NORMS[name], delta, seed)

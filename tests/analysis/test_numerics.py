@@ -17,7 +17,9 @@ def test_errors_written_out():
     x = torch.tensor([[[1.0, 3.0]]])
     found = numerics.errors(lambda x: x + 0.1, lambda x: x, x)
     assert found.output == pytest.approx((0.02 / 10) ** 0.5)
-    assert found.spread == pytest.approx((0.02 / 2) ** 0.5)
+    assert found.spread < 1e-6  # both entries are wrong by the same
+    found = numerics.errors(lambda x: 1.1 * x, lambda x: x, x)
+    assert found == pytest.approx((0.1, 0.1), rel=1e-5)
 
 
 @pytest.mark.parametrize("impl", ["composed", "native"])
@@ -27,9 +29,10 @@ def test_layernorm_loses_digits_with_the_offset_and_rmsnorm_none_of_its_output(i
     assert error("rmsnorm", 1e4, impl=impl).output < 1e-6
 
 
-def test_of_what_differs_between_entries_both_lose_as_much():
+def test_of_what_differs_between_entries_rmsnorm_loses_more():
+    """LayerNorm's error there is one number a row: the mean that it subtracts is rounded."""
     layernorm, rmsnorm = (error(name, 1e4).spread for name in ("layernorm", "rmsnorm"))
-    assert layernorm / 5 < rmsnorm < layernorm * 5
+    assert layernorm < 1e-6 and rmsnorm > 1e-4
 
 
 def test_a_variance_in_one_pass_loses_twice_the_digits():

@@ -3,8 +3,8 @@
 LayerNorm removes a vector's component along 1 and re-scales the rest; RMSNorm re-scales only. Where
 vectors are orthogonal to 1 by themselves the removal does nothing; in large language models trained
 with RMSNorm they are found to be (Gupta et al. 2024, arXiv 2409.12951). Here are, over real
-positions, the angle of what enters a norm to 1, its length, its rotation by the norm (gain and bias
-included), and how far its mean is from 0 in units of its spread, |cot| of that angle.
+positions, the angle of what enters a norm to the line along 1, its length, its rotation by the norm
+(gain and bias included), and how far its mean is from 0 in units of its spread, |cot| of the angle.
 """
 
 import math
@@ -24,7 +24,7 @@ from normlab.norms.base import Norm
 COLUMNS = {  # what is averaged over vectors, and how the table calls it
     "cos_before": "|cos| to 1 before",
     "cos_after": "after",
-    "angle_before": "angle to 1 before (degrees)",
+    "angle_before": "angle to that line before (0 to 90 degrees)",
     "angle_after": "after",
     "length_before": "length before",
     "length_after": "after",
@@ -48,7 +48,7 @@ def of_vectors(x: Tensor, y: Tensor) -> dict[str, Tensor]:
     turned = nn.functional.cosine_similarity(x, y, dim=-1, eps=0.0).clamp(-1, 1)
     return {
         **{f"cos_{side}": value.abs() for side, value in cos.items()},
-        **{f"angle_{side}": torch.rad2deg(value.acos()) for side, value in cos.items()},
+        **{f"angle_{side}": torch.rad2deg(value.abs().acos()) for side, value in cos.items()},
         "length_before": x.norm(dim=-1),
         "length_after": y.norm(dim=-1),
         "rotation": torch.rad2deg(turned.acos()),

@@ -7,10 +7,11 @@ with eps = 0. Closed forms are those of Zhang & Sennrich 2019, section 4.2, summ
     dL/dg = dL/dv * W x / RMS(W x)                                                     (8)
     dL/dW = R (g * dL/dv) x^T,  R = (I - (W x)(W x)^T / (n RMS(W x)^2)) / RMS(W x)     (9, 10)
 
-R becomes R / delta when W or x is multiplied by delta; x^T takes the factor back, W does not. So
-dL/dW does not change with the scale of the data, and falls as 1 / delta with that of the weights:
-the larger a matrix has grown, the smaller its steps are. Nor does a gradient have a component along
-W, for whatever is invariant to a factor: each step of plain gradient descent makes W longer.
+R becomes R / delta when W or x is multiplied by delta > 0; x^T takes the factor back, W does not.
+So dL/dW does not change with the scale of the data, and falls as 1 / delta with that of the
+weights: the larger a matrix has grown, the smaller its steps are. Nor does a gradient have a
+component along W, for whatever is invariant to a factor: each step of plain gradient descent makes
+W longer.
 """
 
 import math
@@ -25,7 +26,7 @@ from normlab.analysis import invariance
 from normlab.norms import functional
 from normlab.norms.base import Norm, NormFactory
 
-CASES, INPUTS, UNITS = 24, 10, 16
+CASES, INPUTS, UNITS = 24, 10, 128
 EXACT = 1e-9
 
 
@@ -150,7 +151,7 @@ def _shown(value: float | None) -> str:
 HEAD = """\
 # Equations 8-10: gradients under re-scaling
 
-Written by `python scripts/analyze.py gradients`: one layer tanh(Norm(W x)), 16 units, 24 cases,
+Written by `python scripts/analyze.py gradients`: one layer tanh(Norm(W x)), 128 units, 24 cases,
 float64, eps = 0, factor {delta:g}. RMSNorm's closed forms against automatic differentiation, as
 distance over length:
 """

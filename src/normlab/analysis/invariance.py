@@ -2,8 +2,9 @@
 
 A layer y = Norm(W x) reads a data set: sentences of positions. Each change is made to W or to the
 data, and the residual is |y' - y| / |y| over all outputs, in float64 with eps = 0, where an
-invariant output moves by rounding only. The changes are those of Ba et al. 2016 (arXiv 1607.06450,
-Table 1), to which Zhang & Sennrich 2019 add RMSNorm and pRMSNorm.
+invariant output moves by rounding only. Factors are positive: a negative one turns every sign. The
+changes are those of Ba et al. 2016 (arXiv 1607.06450, Table 1), to which Zhang & Sennrich 2019 add
+RMSNorm and pRMSNorm.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from normlab import markdown
 from normlab.norms.base import NormFactory, reparameterise
 
-SENTENCES, POSITIONS, INPUTS, UNITS = 4, 6, 10, 16
+SENTENCES, POSITIONS, INPUTS, UNITS = 4, 6, 10, 128
 EXACT = 1e-9  # a residual below is rounding; what is not invariant moves by 1e-2 and more
 PAPER = {  # change -> column of the paper's table (experiments/table1/paper.csv)
     "weight matrix re-scaled": "weight_matrix_rescaling",
@@ -132,8 +133,12 @@ def page(measured: Mapping[str, Residuals], with_eps: Mapping[str, float], marks
 
 
 def eps_matters(norms: Mapping[str, NormFactory]) -> dict[str, float]:
-    """Returns the residual of a weight matrix re-scaled by 1/1000 for norms with their own eps."""
-    return {name: residuals(norm, 1e-3)["weight matrix re-scaled"] for name, norm in norms.items()}
+    """Returns the residual of a weight matrix re-scaled by 1/1000 for norms that have an eps."""
+    return {
+        name: residuals(norm, 1e-3)["weight matrix re-scaled"]
+        for name, norm in norms.items()
+        if norm(UNITS).eps
+    }
 
 
 HEAD = """\
@@ -146,7 +151,7 @@ sentence of six positions, all of them real. Norms that the paper does not have 
 it, nor does the last column: the paper's cases have no positions.
 """
 EPS = f"""\
-Why no eps: inside the root it is a length below which summed inputs count as zero. With the eps of
+Why no eps: its root is a size below which summed inputs count as zero. With the eps of
 `conf/norm` the weight matrix in this layer made 1000 times smaller, summed inputs of about 0.001,
 leaves residuals (of {EXACT:.0e} at least, what is below is rounding):
 """

@@ -3,8 +3,9 @@
 Inputs are offset + N(0, 1), rounded to a dtype; a norm in that dtype is compared with itself in
 float64 on the same rounded inputs, so that what is measured is its arithmetic. LayerNorm subtracts
 two large numbers, RMSNorm none; but what RMSNorm gives then is nearly constant, with the spread in
-its last digits: its error is small against its output and not against what is left of the inputs.
-So each error is given twice: relative to the output, and to the output's spread over a row.
+its last digits. So two errors are given: of the output, relative to it; and of what differs from
+entry to entry, of which alone a later layer can tell inputs apart. An error that a whole row
+shares, as of a rounded mean, counts in the first only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,7 @@ class Errors(NamedTuple):
     """Root mean square errors; None where an input or a result is not finite."""
 
     output: float | None  # relative to the output
-    spread: float | None  # relative to the deviation of the output's entries from their row's mean
+    spread: float | None  # of the deviations of a row's entries from their mean, relative to these
 
 
 def inputs(offset: float, dtype: torch.dtype) -> Tensor:
@@ -45,12 +46,16 @@ def errors(
     got, expected = compute(x).double(), exact(x.double())
     if not (x.isfinite().all() and got.isfinite().all()):
         return Errors(None, None)
-    wrong = (got - expected).norm()
-    spread = (expected - expected.mean(-1, keepdim=True)).norm()
+    wrong = got - expected
+    spread = _deviations(expected).norm()
     return Errors(
-        (wrong / expected.norm()).item() if expected.norm() else None,
-        (wrong / spread).item() if spread > 1e-12 * expected.norm() else None,
+        (wrong.norm() / expected.norm()).item() if expected.norm() else None,
+        (_deviations(wrong).norm() / spread).item() if spread > 1e-12 * expected.norm() else None,
     )
+
+
+def _deviations(y: Tensor) -> Tensor:
+    return y - y.mean(-1, keepdim=True)
 
 
 def one_pass_layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
@@ -105,25 +110,31 @@ HEAD = """\
 
 Written by `python scripts/analyze.py numerics` (torch {torch}, CPU). Inputs offset + N(0, 1),
 rounded to the dtype; each column is an offset. A cell is the root mean square error against float64
-on the same inputs, relative to the output / to the output's spread within a row. "-": overflow, or
-nothing left to compare with.
+on the same inputs: of the output, relative to it / of its entries' deviations from their row's
+mean, relative to these. "-": overflow, or nothing left to compare with.
 
-What the tables say. In fp32 LayerNorm loses a digit for every factor of ten in offset, in all three
-implementations alike: it subtracts two numbers of that size. RMSNorm keeps seven digits of its
-output at any offset, but of the little in it that differs from entry to entry it loses as many: the
-second number is the same for both. So LayerNorm's loss is no reason to prefer RMSNorm; the digits
-went when the inputs were rounded. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two
-digits for every factor of ten and is wrong from about 10^4 on, where two passes still have three
-digits; of bf16 and fp16 inputs it has lost one digit and two at 10^3 where two passes have lost
-none, for statistics are fp32 there too. torch's fp16 LayerNorm is wrong at 10^4 where ours is not.
+What the tables say. What differs from entry to entry is all that a later layer can tell inputs
+apart by. Of it our LayerNorm and the composed one keep seven digits in fp32 up to an offset of
+1,000, torch's own loses one for every factor of ten from 100 on, and RMSNorm one for every factor
+of ten: it keeps the offset, beside which the rest is small. Where outputs are bf16 or fp16 that
+costs more: at an offset of 100 RMSNorm's error is 0.2 or 0.02 of what differs, LayerNorm's 0.002 or
+0.0002 as without an offset. Of its output as a whole RMSNorm keeps seven digits at these offsets
+and LayerNorm loses one for every factor of ten, by a number that a whole row shares, for the mean
+that it subtracts is rounded. So where means are large re-centring keeps more of the inputs, not
+less. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two digits for every factor of
+ten and is wrong from about 10^4 on; of bf16 and fp16 inputs it has lost one digit and two at 10^3
+where two passes have lost none, for statistics are fp32 there too. torch's fp16 LayerNorm is wrong
+at 10^4, by a number that a row shares, where ours is not.
 
 """
 REAL = """
 ## Does a real network come near?
 
 Not near 10^4: the largest |mean| / spread of what enters any norm of the tiny Transformer before
-training, by the centre of its weights (a mean over positions for each norm). In fp32 that costs two
-digits of seven, in a one-pass variance four. `python scripts/analyze.py geometry RUN_DIR` gives it
-for a trained run.
+training, by the centre of its weights (a mean over positions for each norm). With LayerNorm it is
+34, which costs its output one to two digits of seven in fp32 and nothing of what differs, in a
+one-pass variance three of both; with RMSNorm it is 114, which costs two digits of what differs in
+fp32, and in bf16 leaves an error of a fifth of it. `python scripts/analyze.py geometry RUN_DIR`
+gives it for a trained run.
 
 """

@@ -36,7 +36,10 @@ def prms_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float, k
 
 
 def l2_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """L2-Norm, Table 2: a / |a| * gain with |a| = sqrt(sum(a^2) + eps), RMSNorm over sqrt(n)."""
+    """L2-Norm, Table 2: a / |a| * gain with |a| = sqrt(sum(a^2) + eps).
+
+    But for eps it is RMSNorm over sqrt(n).
+    """
     a = statistics_dtype(x)
     square = a.square().sum(-1, keepdim=True)
     return affine(a * torch.rsqrt(square + eps), gain, bias).to(x.dtype)

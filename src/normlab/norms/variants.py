@@ -40,7 +40,8 @@ class Recentre(Affine):
 class ScaleNorm(AffineNorm):
     """ScaleNorm (Nguyen & Salazar 2019): x / |x| times one learned scalar, from sqrt(dim).
 
-    Over other axes, of n entries, times sqrt(n / dim) too: it starts as RMSNorm everywhere.
+    Over other axes, of n entries, times sqrt(n / dim) too: it starts as RMSNorm everywhere, up to
+    eps, which is added to a sum here and so counts n times less.
     """
 
     def __init__(
