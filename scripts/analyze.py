@@ -122,8 +122,7 @@ def annotations(args: argparse.Namespace) -> None:
     print(page)
 
 
-# One norm of a kind: weightnorm's line is that of no norm, those of norms that only re-scale fall
-# like rmsnorm's.
+# What the page speaks of; at larger means the norms that only re-scale fall like rmsnorm.
 DRAWN = ("none", "layernorm", "rmsnorm", "recentre", "layernorm, embeddings re-centred")
 
 

@@ -176,6 +176,7 @@ def test_differences_are_of_one_seed_and_show_the_margin(axes):
         return found
 
     runs = [of("layernorm", 1, [1, 2]), of("layernorm", 2, [5, 6]), of("rmsnorm", 2, [5.5, 6.25])]
+    runs += [of("rmsnorm", 3, [0, 0]), of("none", 1, [9, 12])]  # one without a partner, one far off
     hypotheses = [SimpleNamespace(metric="dev/bleu", margin=0.5)]
     found = SimpleNamespace(
         experiment=SimpleNamespace(baseline={"norm": "layernorm"}),
@@ -183,5 +184,7 @@ def test_differences_are_of_one_seed_and_show_the_margin(axes):
     )
     panel = _differences(found, runs, "dev/bleu", "")
     assert panel.label == "dev SacreBLEU, greedy, less layernorm's" and panel.margin == 0.5
-    assert [label for _, _, label, _ in draw_curves(axes, panel)] == ["rmsnorm (n=1)"]
+    said = [label for _, _, label, _ in draw_curves(axes, panel)]
+    assert said == ["rmsnorm (n=1)", "none (n=1), +10"]
     assert list(axes.lines[0].get_ydata()) == [0.5, 0.25]
+    assert axes.get_ylim() == (-2, 2)

@@ -4,8 +4,7 @@ Inputs are offset + N(0, 1), rounded to a dtype; a norm in that dtype is compare
 float64 on the same rounded inputs, so that what is measured is its arithmetic. LayerNorm subtracts
 two large numbers, RMSNorm none; but what RMSNorm gives then is nearly constant, with the spread in
 its last digits. So two errors are given: of the output, relative to it; and of what differs from
-entry to entry, of which alone a later layer can tell inputs apart. An error that a whole row
-shares, as of a rounded mean, counts in the first only.
+entry to entry. An error that a whole row shares, as of a rounded mean, counts in the first only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -113,18 +112,18 @@ rounded to the dtype; each column is an offset. A cell is the root mean square e
 on the same inputs: of the output, relative to it / of its entries' deviations from their row's
 mean, relative to these. "-": overflow, or nothing left to compare with.
 
-What the tables say. What differs from entry to entry is all that a later layer can tell inputs
-apart by. Of it our LayerNorm and the composed one keep seven digits in fp32 up to an offset of
-1,000, torch's own loses one for every factor of ten from 100 on, and RMSNorm one for every factor
-of ten: it keeps the offset, beside which the rest is small. Where outputs are bf16 or fp16 that
-costs more: at an offset of 100 RMSNorm's error is 0.2 or 0.02 of what differs, LayerNorm's 0.002 or
-0.0002 as without an offset. Of its output as a whole RMSNorm keeps seven digits at these offsets
-and LayerNorm loses one for every factor of ten, by a number that a whole row shares, for the mean
-that it subtracts is rounded. So where means are large re-centring keeps more of the inputs, not
-less. A variance computed in one pass, mean(a^2) - mean(a)^2, loses two digits for every factor of
-ten and is wrong from about 10^4 on; of bf16 and fp16 inputs it has lost one digit and two at 10^3
-where two passes have lost none, for statistics are fp32 there too. torch's fp16 LayerNorm is wrong
-at 10^4, by a number that a row shares, where ours is not.
+What the tables say. Of what differs from entry to entry, which is all of a row but one number, our
+LayerNorm and the composed one keep seven digits in fp32 up to an offset of 1,000, torch's own loses
+one for every factor of ten from 100 on, and RMSNorm one for every factor of ten: it keeps the
+offset, beside which the rest is small. Where outputs are bf16 or fp16 that costs more: at an offset
+of 100 RMSNorm's error is 0.2 or 0.02 of what differs, LayerNorm's 0.002 or 0.0002 as without an
+offset. Of its output as a whole RMSNorm keeps seven digits at these offsets and LayerNorm loses one
+for every factor of ten, by a number that a whole row shares, for the mean that it subtracts is
+rounded. So where means are large re-centring keeps more of what differs within a row, not less. A
+variance computed in one pass, mean(a^2) - mean(a)^2, loses two digits for every factor of ten and
+is wrong from about 10^4 on; of bf16 and fp16 inputs it has lost one digit and two at 10^3 where two
+passes have lost none, for statistics are fp32 there too. torch's fp16 LayerNorm is wrong at 10^4,
+by a number that a row shares, where ours is not.
 
 """
 REAL = """

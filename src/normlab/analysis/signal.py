@@ -186,7 +186,7 @@ of that, what lies outside the uniform vector (1, ..., 1). `table.json` has the 
 
 ![apart, by norm, placement and mean](figure.png)
 
-`apart`, of one norm of each kind.
+`apart`, of five of these; the table has the others.
 
 """
 PREDICTION = """

@@ -86,6 +86,8 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
             if len(whole) > 1:
                 axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
             end = float(y.mean(0)[-1]), float(x[-1])
+        if panel.margin and abs(end[0]) > 4 * panel.margin:
+            label += f", {end[0]:+.2g}"  # off the axis
         if shortest or lost:
             ends.append((*end, label, colour))
     for name, (xs, ys) in panel.lines.items():

@@ -30,11 +30,14 @@ def legend(figure: Figure | None) -> str:
         "parameter": "A dot is a run, the line joins the means over seeds; × at the top: runs that "
         "diverged.",
     }[kind]
-    if figure and (figure.chance or figure.guessing):
+    if figure and figure.guessing:
         words += " Dotted: what guessing gives."
+    elif figure and figure.chance:
+        words += " Dotted: what chance gives."
     if figure and figure.delta:
         words += (
-            " Differences are of the same seed; grey: the margin within which they count as none."
+            " Differences are of the same seed, on an axis of four margins; grey: the registered "
+            "margin, within which they count as none."
         )
     return words
 
@@ -54,8 +57,8 @@ def draw_figure(found: Evidence, path: Path) -> bool:
             chosen = [run for run in shown if not spec.facet or run.setting(spec.facet) == facet]
             name = spec.names.get(text.value(facet), text.value(facet))
             title = f"{text.metric(spec.facet)}: {name}" if spec.facet else ""
-            has_curve = any(not run.lost(y) for run in chosen) or spec.kind != "curves"
-            if chosen and has_curve:
+            curves = spec.kind == "curves"  # of runs that are all lost these have other panels
+            if any(run.measure(y) is not None or (run.lost(y) and not curves) for run in chosen):
                 level = _guessed(chosen, y) if spec.guessing else None
                 level = spec.chance.get(y.rpartition("/")[2], level)
                 panels.append(
@@ -109,7 +112,7 @@ def _differences(found: Evidence, runs: Sequence[RunRecord], y: str, title: str)
             ],
         )
         for run in runs
-        if run.summary["norm"] != base
+        if run.summary["norm"] != base and any(run.value("seed") == seed for seed, _ in at)
     ]
     margins = [h.margin for h in found.registration.hypotheses if h.metric == y and h.margin]
     return Panel(
