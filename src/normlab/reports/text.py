@@ -47,7 +47,8 @@ MATRIX = {
     "grad_norm": "gradient norm",
     "effective_lr": "relative step",
 }
-LOWER_IS_BETTER = ("nll", "loss", "error", "rank", "violation", "step_ms")  # ends of a key: "mean_rank" too
+# Ends of a key: "mean_rank" too.
+LOWER_IS_BETTER = ("nll", "loss", "error", "rank", "violation", "step_ms")
 NEITHER_IS_BETTER = ("grad_norm", "weight_norm", "effective_lr")
 
 
