@@ -7,12 +7,10 @@ from pathlib import Path
 from normlab.errors import UserError
 from normlab.paths import experiments
 from normlab.reports.benchmarks import write_pages
-from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiment, read_experiments
-from normlab.reports.index import write_index
 from normlab.reports.pages import write_page
-from normlab.reports.web import write_web_page
+from normlab.reports.web import write_claims
 
 
 def main() -> None:
@@ -30,9 +28,8 @@ def main() -> None:
                     print(f"wrote {page}")
         for page in write_pages(args.results / "benchmarks", args.results):
             print(f"wrote {page}")
-        claims = read_claims(every, args.results)
-        print(f"wrote {write_index(claims, every, args.experiments, args.results)}")
-        print(f"wrote {write_web_page(claims, every, args.experiments, args.results)}")
+        for page in write_claims(every, args.experiments, args.results):
+            print(f"wrote {page}")
     except UserError as error:
         sys.exit(str(error))
 

@@ -18,15 +18,13 @@ from pathlib import Path
 from normlab.errors import UserError
 from normlab.paths import CONF, experiments
 from normlab.registration import ENDED
-from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import SMOKE, read_experiment, read_experiments
-from normlab.reports.index import write_index
 from normlab.reports.pages import pipeline, write_page
 from normlab.reports.records import RunRecord, collect, records_folder, restore
 from normlab.reports.selection import Selection
 from normlab.reports.text import commit
-from normlab.reports.web import write_web_page
+from normlab.reports.web import write_claims
 from normlab.runs.directory import RunDirectory
 from normlab.runs.environment import code_version
 from normlab.runs.registered import check_free
@@ -85,10 +83,8 @@ def reproduce(args: argparse.Namespace, overrides: list[str]) -> int:
         print(f"{count} set apart: {why}")
     if page := write_page(evidence, args.results):
         print(f"wrote {page}")
-    every = read_experiments(args.experiments)
-    claims = read_claims(every, args.results)
-    print(f"wrote {write_index(claims, every, args.experiments, args.results)}")
-    print(f"wrote {write_web_page(claims, every, args.experiments, args.results)}")
+    for page in write_claims(read_experiments(args.experiments), args.experiments, args.results):
+        print(f"wrote {page}")
     return code
 
 

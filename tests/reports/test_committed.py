@@ -7,13 +7,11 @@ import pytest
 
 from normlab.registration import MIN_SEEDS
 from normlab.reports.benchmarks import write_pages
-from normlab.reports.claims import read_claims
 from normlab.reports.evidence import read_evidence
 from normlab.reports.experiments import read_experiments
-from normlab.reports.index import write_index
 from normlab.reports.pages import write_page
 from normlab.reports.verdicts import SETTLED
-from normlab.reports.web import write_web_page
+from normlab.reports.web import write_claims
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -59,9 +57,8 @@ def test_committed_pages_are_what_the_committed_records_say(tmp_path):
         if (page := write_page(read_evidence(experiment, scale, results), results))
     ]
     written += write_pages(RESULTS / "benchmarks", results)
-    claims = read_claims(EXPERIMENTS, results)
-    written.append(write_index(claims, EXPERIMENTS, ROOT / "experiments", results))
-    web = write_web_page(claims, EXPERIMENTS, ROOT / "experiments", results)
+    table, web = write_claims(EXPERIMENTS, ROOT / "experiments", results)
+    written.append(table)
     for page in [*written, web]:
         committed = RESULTS / page.relative_to(results)
         assert page.read_text() == committed.read_text(), f"{committed}: run scripts/report.py"

@@ -128,7 +128,15 @@ def _measure(work: dict[str, Any]) -> dict[str, float]:
         # All processes in one order: a step with the exchange waits for its like in the others.
         shuffle = random.Random(work["seed"]).shuffle
         blocks = work["blocks"]
-        times = interleave(dict(steps), blocks, device, warmup=len(batches), shuffle=shuffle)
+        times = interleave(
+            dict(steps),
+            blocks,
+            device,
+            warmup=len(batches),
+            shuffle=shuffle,
+            # Else a step would wait for what another process still does alone.
+            before=lambda _: distributed.gather(None),
+        )
         items = sum(batch.items for batch in batches) / len(batches)
         record = {"times": times, "batches": len(batches)}
         return {**{name: seconds(record, name) for name in times}, "items": items}

@@ -50,7 +50,7 @@ def measured(claim: SpeedClaim, benchmarks: Path) -> Speed | None:
     ]
     return Speed(
         title=" : ".join(r["title"] for r in chosen[0]),
-        committed="+" not in whole["commit"],
+        committed="+" not in whole["commit"] and whole["commit"] != "unknown",
         exploded=any(exploded(r, name) for r in chosen[0] for name in (claim.a, claim.b)),
         losses=(found[claim.a], found[claim.b]) if (found := chosen[0][0].get("loss")) else None,
         ratio=ratios[0][0],

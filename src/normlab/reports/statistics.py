@@ -52,9 +52,9 @@ def p_equal(differences: Sequence[float], margin: float) -> float:
     return max(p_above(differences, -margin), p_below(differences, margin))
 
 
-def p_mostly(successes: int, n: int, share: float = 0.5) -> float:
-    """Returns the exact binomial p-value of "the share is at most `share`"."""
-    return float(special.bdtrc(successes - 1, n, share)) if successes > 0 else 1.0
+def p_mostly(successes: int, n: int) -> float:
+    """Returns the exact binomial p-value of "the share is at most a half"."""
+    return float(special.bdtrc(successes - 1, n, 0.5)) if successes > 0 else 1.0
 
 
 def share_interval(successes: int, n: int) -> tuple[float, float]:

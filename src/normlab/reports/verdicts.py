@@ -187,11 +187,7 @@ def _above(pairs: Pairs, bound: float, worst: float) -> float:
 
 
 def _below(pairs: Pairs, bound: float, worst: float) -> float:
-    found = differences(pairs)
-    if found is not None:
-        return s.p_below(found, bound)
-    gaps = _gaps(pairs, worst)
-    return s.p_mostly(sum(gap < bound for gap in gaps), len(gaps))
+    return _above([(b, a) for a, b in pairs], -bound, worst)
 
 
 def _gaps(pairs: Pairs, worst: float) -> list[float]:

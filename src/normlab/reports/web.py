@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from normlab.reports import text
 from normlab.reports.benchmarks import CONTROL, ratio, seconds
-from normlab.reports.claims import Claim, items, paragraph
+from normlab.reports.claims import Claim, items, paragraph, read_claims
 from normlab.reports.experiments import Experiment
+from normlab.reports.index import write_index
 from normlab.reports.panels import legend
 from normlab.reports.speed import pooled
 
@@ -39,6 +40,12 @@ class Bar:
     norm: str
     share: float
     milliseconds: float
+
+
+def write_claims(experiments: Sequence[Experiment], root: Path, results: Path) -> list[Path]:
+    """Writes what the claims of all `experiments` have come to, as a table and as a web page."""
+    claims = read_claims(experiments, results)
+    return [write(claims, experiments, root, results) for write in (write_index, write_web_page)]
 
 
 def write_web_page(

@@ -1,7 +1,6 @@
 """Models as runs begin with them: composed, built and initialised, without data or directory."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.paths import CONF
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
     from normlab.models.network import Network
 
 
-def fresh_model(overrides: list[str], vocab: int, conf: Path = CONF) -> "Network":
+def fresh_model(overrides: list[str], vocab: int) -> "Network":
     """Returns the initialised model of `python train.py OVERRIDES` for a vocabulary of `vocab`."""
-    return _fresh(compose_job(conf, overrides), vocab)
+    return _fresh(compose_job(CONF, overrides), vocab)
 
 
 def model_of_record(config: Mapping[str, Any], vocab: int) -> "Network":

@@ -39,8 +39,6 @@ def test_text_pairs_line_i_of_one_file_with_line_i_of_the_other(tmp_path):
     small_files(tmp_path)
     corpus = read(tmp_path)
     assert corpus == corpora.Corpus(
-        "en",
-        "de",
         corpora.Bitext("train", ["a", "b"], ["A", "B"]),
         corpora.Bitext("dev", ["c"], ["C"]),
         {"test": corpora.Bitext("test", ["d"], ["D"])},

@@ -18,7 +18,7 @@ def bitext(name: str, count: int) -> Bitext:
     return Bitext(name, src, [sentence.upper() for sentence in src])
 
 
-CORPUS = Corpus("en", "de", bitext("train", 50), bitext("dev", 7), {"a": bitext("a", 3)})
+CORPUS = Corpus(bitext("train", 50), bitext("dev", 7), {"a": bitext("a", 3)})
 SIZES = dict(vocab_size=300, max_length=20, eval_max_length=20)
 
 

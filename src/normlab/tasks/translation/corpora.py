@@ -29,10 +29,8 @@ class Bitext:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A translation task: one direction, a train and a dev set, and test sets by name."""
+    """A translation task: a train and a dev set, and test sets by name."""
 
-    src_lang: str
-    tgt_lang: str
     train: Bitext
     dev: Bitext
     test: dict[str, Bitext]
@@ -68,7 +66,7 @@ def grammar(
         german = [pair[1] for pair in pairs_of[name]]
         return Bitext(name, english, german) if src == "en" else Bitext(name, german, english)
 
-    return Corpus(src, tgt, bitext("train"), bitext("dev"), {"test": bitext("test")})
+    return Corpus(bitext("train"), bitext("dev"), {"test": bitext("test")})
 
 
 def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> Corpus:
@@ -101,8 +99,6 @@ def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> 
             )
             break
     return Corpus(
-        src,
-        tgt,
         pairs,
         bitext(dev, "dev"),
         {name: bitext(name, "test") for name in test},
@@ -169,8 +165,6 @@ def hub(
         return Bitext(name, src_lines, tgt_lines)
 
     return Corpus(
-        src,
-        tgt,
         _without_empty(bitext(train), where=f"{path} {train}", unit="row"),
         bitext(dev),
         {name: bitext(name) for name in test},
