@@ -4,10 +4,11 @@
     scripts/gpu.py --minutes 9 --out OUT --state EARLIER # goes on from the files of an earlier one
 
 In this order: the tests that need CUDA, the benchmarks of norms (with what it takes to launch them)
-and of training steps at the paper's widths with a vocabulary of 1,500, then the registered sweeps named in experiments/gpu.toml, several runs at once.
-Results and what is needed to go on are packed into OUT/state.000, state.001, ... of at most 15 MiB;
-finished runs are records in results/, as reproduce.py writes them. Further arguments are overrides
-of train.py for all runs: data=text data.dir=DIR.
+and of training steps at the paper's widths with a vocabulary of 1,500, then the registered sweeps
+named in experiments/gpu.toml, several runs at once. Results and what is needed to go on are packed
+into OUT/state.000, state.001, ... of at most 15 MiB; finished runs are records in results/, as
+reproduce.py writes them. Further arguments are overrides of train.py for all runs: data=text
+data.dir=DIR.
 """
 
 import argparse
