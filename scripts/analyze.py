@@ -200,9 +200,11 @@ def _real_offsets() -> str:
     return "\n".join(markdown.table(head, rows))
 
 
-def geometry(args: argparse.Namespace) -> None:
-    """Angles of hidden vectors to the uniform vector before and after each norm, on the dev set."""
-    from normlab.analysis import geometry as analysis
+def hidden(args: argparse.Namespace) -> None:
+    """On the dev set: Table 5's statistics of RNNSearch, angles to the uniform vector of others."""
+    from normlab.analysis import geometry
+    from normlab.analysis import hidden as table5
+    from normlab.models.seq2seq import Seq2Seq
     from normlab.runs.loaded import load_run
     from normlab.tasks.translation.task import Translation
 
@@ -210,15 +212,18 @@ def geometry(args: argparse.Namespace) -> None:
         for checkpoint in args.checkpoint:
             run = load_run(run_dir, checkpoint, args.device)
             parts = run.with_data()
-            if not isinstance(parts.task, Translation):
+            task, model = parts.task, parts.model
+            if not isinstance(task, Translation) or not isinstance(model, Seq2Seq):
                 raise UserError(f"{run_dir} holds no translation model.")
             with parts.evaluating():
-                found = analysis.geometry(
-                    parts.model,  # type: ignore[arg-type]
-                    parts.task.dev_batches(),
-                    parts.device,
-                )
-            print(f"## {run_dir}, {run.checkpoint}\n\n{analysis.table(found)}\n")
+                if table5.measurable(model):
+                    found = table5.hidden_statistics(model, task.dev_batches(), parts.device)
+                    shown = table5.table(found)
+                else:
+                    shown = geometry.table(
+                        geometry.geometry(model, task.dev_batches(), parts.device)
+                    )
+            print(f"## {run_dir}, {run.checkpoint}\n\n{shown}\n")
 
 
 def conversion(args: argparse.Namespace) -> None:
@@ -278,7 +283,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "signal": signal,
     "annotations": annotations,
     "numerics": numerics,
-    "geometry": geometry,
+    "hidden": hidden,
     "conversion": conversion,
 }
 
@@ -289,7 +294,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         parts = commands.add_parser(name, help=command.__doc__)
-        if command is geometry:
+        if command is hidden:
             parts.add_argument("run_dir", nargs="+", help="run directories of train.py")
             parts.add_argument("--checkpoint", nargs="+", default=[""], help="best, last, ...")
             parts.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

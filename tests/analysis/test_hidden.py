@@ -6,12 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from processes import script
 
 from normlab.analysis.hidden import hidden_statistics, table
 from normlab.errors import UserError
 from normlab.models.rnnsearch import RNNSearch
 from normlab.models.transformer import Transformer
 from normlab.norms import LayerNorm, NoNorm
+from normlab.runs.job import run
 from normlab.tasks.translation.batching import EncodedBitext, collate, eval_batches
 
 SENTENCES = [([5, 6, 2], [7, 8, 9, 4, 6, 2]), ([9, 2], [4, 2]), ([4, 4, 4, 2], [5, 6, 2])]
@@ -104,3 +106,16 @@ def test_a_transformer_is_refused():
         UserError, match="Table 5 needs a recurrent decoder, and Transformer has none"
     ):
         hidden_statistics(model, batches(9), CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rnn", [False, True], ids=["transformer", "rnnsearch"])
+def test_the_command_measures_what_a_model_has(tiny_config, trained, tmp_path, rnn):
+    run_dir = trained
+    if rnn:
+        run_dir = tmp_path / "run"
+        run(tiny_config("trainer.max_steps=2", rnn=True), run_dir, [])
+    done = script("scripts/analyze.py", "hidden", run_dir)
+    assert done.returncode == 0, done.stderr
+    assert f"## {run_dir}, best" in done.stdout
+    assert ("gru1_gates_after" if rnn else "|cos| to 1 before") in done.stdout

@@ -274,10 +274,11 @@ def test_translate_says_which_lines_became_nothing(tmp_path, monkeypatch):
     assert done.stderr == "translated to nothing: line 3\n"  # a blank line is nothing already
 
 
-@pytest.mark.parametrize("name", ["translate.py", "evaluate.py", "hidden_stats.py"])
-def test_scripts_name_a_missing_run(tmp_path, name):
+@pytest.mark.parametrize("command", ["translate.py", "evaluate.py", "analyze.py hidden"])
+def test_scripts_name_a_missing_run(tmp_path, command):
+    name, *words = command.split()
     (tmp_path / "x").write_text("a\n")
     extra = ["--src", tmp_path / "x", "--ref", tmp_path / "x"] if name == "evaluate.py" else []
-    done = script(f"scripts/{name}", tmp_path, *extra, given="a\n")
+    done = script(f"scripts/{name}", *words, tmp_path, *extra, given="a\n")
     assert done.returncode != 0
     assert "is no run directory" in done.stderr and "Traceback" not in done.stderr

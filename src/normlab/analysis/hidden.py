@@ -38,7 +38,7 @@ def hidden_statistics(
     if not measurable(model):
         raise UserError(
             f"Table 5 needs a recurrent decoder, and {type(model).__name__} has none: choose a run "
-            "of model=rnnsearch; for a Transformer there is scripts/analyze.py geometry."
+            "of model=rnnsearch."
         )
     model.eval()
     taps = {where: _Tap(device) for where in model.hidden_to_hidden()}

@@ -133,7 +133,7 @@ Not near 10^4: the largest |mean| / spread of what enters any norm of the tiny T
 training, by the centre of its weights (a mean over positions for each norm). With LayerNorm it is
 34, which costs its output one to two digits of seven in fp32 and nothing of what differs, in a
 one-pass variance three of both; with RMSNorm it is 114, which costs two digits of what differs in
-fp32, and in bf16 leaves an error of a fifth of it. `python scripts/analyze.py geometry RUN_DIR`
+fp32, and in bf16 leaves an error of a fifth of it. `python scripts/analyze.py hidden RUN_DIR`
 gives it for a trained run.
 
 """
