@@ -48,20 +48,24 @@ def torchrun(processes, run_dir, *overrides):
     return done.returncode, done.stdout
 
 
+def places(processes):
+    """Returns what torchrun would set in the environment of each process."""
+    port = free_port()
+    return [
+        {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{processes}",
+         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+        for rank in range(processes)
+    ]  # fmt: skip
+
+
 def jobs(processes, run_dir, *overrides, tiny=TINY, last=(), before_last=None, before=None):
     """Starts the same without torchrun, as quick jobs; their log is `train.log`.
 
     `last` are overrides of the last process only, which calls `before_last()` first, the others
     `before()`.
     """
-    port = free_port()
     settings = [*tiny, "model.dropout=0", *overrides, f"data.cache_dir={run_dir.parent}/cache"]
-    places = [{}] if processes == 1 else [
-        {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{processes}",
-         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-        for rank in range(processes)
-    ]  # fmt: skip
-    *others, final = places
+    *others, final = [{}] if processes == 1 else places(processes)
     return [
         *(Job(run_dir, *settings, env=env, before=before) for env in others),
         Job(run_dir, *settings, *last, env=final, before=before_last),
@@ -187,14 +191,12 @@ def test_a_signal_at_an_evaluation_puts_it_off_and_only_the_first_process_says_1
     steps = ["trainer.max_steps=12", "trainer.eval_every=6", "trainer.checkpoint_every=12"]
     whole = run(2, tmp_path / "whole", *steps)
     run_dir = tmp_path / "r"
-    port, settings = free_port(), [*TINY, "model.dropout=0", *steps]
+    settings = [*TINY, "model.dropout=0", *steps, f"data.cache_dir={tmp_path}/cache"]
+    first, second = places(2)
     children = [
-        train(run_dir, [*settings, f"data.cache_dir={tmp_path}/cache"],
-              partial(_asks_to_stop_at, 6) if rank == 1 else None,
-              {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2",
-               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"})
-        for rank in range(2)
-    ]  # fmt: skip
+        train(run_dir, settings, None, first),
+        train(run_dir, settings, partial(_asks_to_stop_at, 6), second),
+    ]
     assert [child.wait() for child in children] == [130, 0], children[0].output()[-3000:]
     state = torch.load(run_dir / "checkpoints" / "last.pt", weights_only=True)["progress"]
     assert (state["step"], state["evaluation_due"]) == (6, True)

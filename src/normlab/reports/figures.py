@@ -36,6 +36,7 @@ COLOURS = {  # Okabe and Ito 2008, which every kind of colour blindness can tell
 }
 OTHER = "#000000"
 MIN_POINTS = 10  # of a curve: fewer hide its shape
+MARGINS = 4  # from 0 to the end of an axis of differences
 WIDTH = 9.0  # inches of a whole figure: text stays legible where a page shows it
 End = tuple[float, float, str, str]  # y and x of a line's end, its name, its colour
 
@@ -64,7 +65,7 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
     """Draws metric `y` against the step and returns the lines' ends; runs of a norm are seeds."""
     ends: list[End] = []
     for norm, seeds in _by_norm(panel.runs).items():
-        colour, width = COLOURS.get(norm, OTHER), 3.0 / (1 + 0.5 * len(ends))  # none hides another
+        colour, width = COLOURS.get(norm, OTHER), _width(ends)
         whole = [run for run in seeds if not run.lost(panel.y)]
         lost = [run for run in seeds if run.lost(panel.y)]
         note = f", {len(lost)} {_why(lost)}" if lost else ""
@@ -86,22 +87,27 @@ def draw_curves(axes: Any, panel: Panel) -> list[End]:
             if len(whole) > 1:
                 axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
             end = float(y.mean(0)[-1]), float(x[-1])
-        if panel.margin and abs(end[0]) > 4 * panel.margin:
+        if panel.margin and abs(end[0]) > MARGINS * panel.margin:
             label += f", {end[0]:+.2g}"  # off the axis
         if shortest or lost:
             ends.append((*end, label, colour))
     for name, (xs, ys) in panel.lines.items():
-        colour, width = COLOURS.get(name, OTHER), 3.0 / (1 + 0.5 * len(ends))
+        colour, width = COLOURS.get(name, OTHER), _width(ends)
         axes.plot(xs, ys, "o--", color=colour, linewidth=width, markersize=3)
         ends.append((ys[-1], xs[-1], name, colour))
     if panel.chance is not None:
         axes.axhline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
     if panel.margin:
         axes.axhspan(-panel.margin, panel.margin, color=OTHER, alpha=0.1, linewidth=0)
-        axes.set_ylim(-4 * panel.margin, 4 * panel.margin)
+        axes.set_ylim(-MARGINS * panel.margin, MARGINS * panel.margin)
     if panel.log:
         axes.set_yscale("log")
     return ends
+
+
+def _width(ends: Sequence[End]) -> float:
+    """Returns the width of the next line: each is narrower, so that none hides another."""
+    return 3.0 / (1 + 0.5 * len(ends))
 
 
 def draw_parameter(axes: Any, panel: Panel) -> list[End]:
@@ -139,23 +145,22 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
     """Draws one dot a run: result `y` across, a row for each value of config key `x`."""
     rows = list(dict.fromkeys(value(run.setting(panel.x)) for run in panel.runs))
     groups = _by_norm(panel.runs)
-    jitter = 0.06
-    if panel.x == "norm":
-        jitter = 0.12
-        if not panel.names:  # these have an order of their own
-            rows.sort(key=lambda norm: _mean(groups[norm], panel.y))
+    by_norm = panel.x == "norm"  # a row each
+    jitter = 0.12 if by_norm else 0.06
+    if by_norm and not panel.names:  # names have an order of their own
+        rows.sort(key=lambda norm: _mean(groups[norm], panel.y))
     right = axes.get_yaxis_transform()  # x as a share of the axes
     notes = {row: "" for row in rows}
     for i, (norm, runs) in enumerate(groups.items()):
         colour, offset = COLOURS.get(norm, OTHER), (i - (len(groups) - 1) / 2) * 0.18
-        if panel.x == "norm":  # a row each
+        if by_norm:
             offset = 0.0
         ended = [run for run in runs if run.measure(panel.y) is not None]
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
         lost = [run for run in runs if run.lost(panel.y)]
         note = f"n={n}{f', {len(lost)} {_why(lost)}' if lost else ''}"
-        if panel.x == "norm":
+        if by_norm:
             notes[norm] = f" ({note})"
         axes.plot(
             [run.measure(panel.y) for run in ended],
@@ -176,7 +181,7 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
         axes.xaxis.set_minor_formatter("{x:g}")
     if panel.chance is not None:
         axes.axvline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
-    if panel.x != "norm":
+    if not by_norm:
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return []
 

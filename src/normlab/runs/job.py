@@ -217,10 +217,8 @@ def _train_and_test(
             metrics[f"test/{task.result}"] = tests[task.test_sets[0]][task.result]
             tracker.log(progress.step, progress.seconds, metrics)
         tracker.finish(summary)
-        if rank == 0:
-            directory.write_summary(
-                summary
-            )  # before the upload, in which a signal ends the process
+        if rank == 0:  # before the upload, in which a signal ends the process
+            directory.write_summary(summary)
     alone = None if _in_sweep() else overrides
     for line in in_words(task, summary, config, alone, directory.path):
         log.info("%s", line)
