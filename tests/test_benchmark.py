@@ -188,3 +188,4 @@ def test_mistakes_are_one_sentence(benchmark):
     assert "--shapes 64: write ROWSxWIDTH" in benchmark("norms", "--shapes", "64").stderr
     result = benchmark("decode", "nowhere")
     assert result.returncode == 1 and "nowhere is no run directory" in result.stderr
+    assert "Two runs are called a" in benchmark("decode", "one/a", "two/a").stderr

@@ -1,5 +1,6 @@
 """How long finished models take to translate a test set."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,16 @@ def benchmark(
     """Returns a record for each beam: the runs translate the first `sentences` of a test set.
 
     The sentences are those that the first run was tested on. With it a profile of the first run,
-    with the last beam.
+    with the last beam. Raises UserError when two of `run_dirs` have one name.
     """
+    names = [Path(folder).resolve().name for folder in run_dirs]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(
+            f"Two runs are called {twice[0]}, and rows are named by folder: rename one."
+        )
     translators = {
-        Path(folder).name: load_translator(folder, device=device.type) for folder in run_dirs
+        name: load_translator(folder, device=device.type)
+        for name, folder in zip(names, run_dirs, strict=True)
     }
     translators[CONTROL] = load_translator(run_dirs[0], device=device.type)
     source = first_test_sources(Path(run_dirs[0]))[:sentences]
