@@ -19,14 +19,17 @@ def python(name, code, **options):
     return Command(name, [sys.executable, "-c", code], **options)
 
 
-def test_commands_run_once_and_their_exit_codes_are_kept(tmp_path):
-    commands = [python("good", "print('out')"), python("bad", "raise SystemExit(3)")]
+def test_commands_run_once_and_what_failed_again_in_the_next_slice(tmp_path):
+    commands = [python("bad", "raise SystemExit(3)"), python("good", "print('out')")]
     said = []
-    assert Queue(tmp_path).run(commands, 60, parallel=2, say=said.append)
+    assert not Queue(tmp_path).run(commands, 60, parallel=2, say=said.append)
     again = Queue(tmp_path)
     assert {name: ended["code"] for name, ended in again.ended.items()} == {"good": 0, "bad": 3}
-    assert again.run(commands, 60, parallel=2, say=said.append)
-    assert sum(line.startswith("start") for line in said) == 2
+    assert again.failed() == ["bad"]
+    mended = [python("bad", ""), *commands[1:], python("new", "")]
+    assert again.run(mended, 60, parallel=1, say=said.append) and not again.failed()
+    starts = [line for line in said if line.startswith("start")]
+    assert starts[2:] == ["start: new", "start: bad"]
     assert "out" in (tmp_path / "logs" / "good.log").read_text()
 
 

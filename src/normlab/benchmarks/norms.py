@@ -50,7 +50,8 @@ def benchmark(
     caches = "emptied before each call" if cold else "filled by an untimed call of the same"
     notes = [
         f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
-        "`native` is torch's own operator: F.layer_norm, F.rms_norm. Bandwidth counts each tensor",
+        "`native` is torch's own operator, F.layer_norm and F.rms_norm, with gain and bias in the",
+        "dtype of x, its quickest way; the others hold these in fp32. Bandwidth counts each tensor",
         "of [rows, width] once: x and y forward, x, dy and dx backward. Memory is the most that",
         "forward and backward hold at once beyond x and dy, in tensors of that size.",
     ]
@@ -80,7 +81,7 @@ def norm_times(
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(rows, width, generator=generator).to(device, dtype) for _ in range(2))
     x.requires_grad_()
-    layers = _layers(width, device, compiled)
+    layers = _layers(width, device, dtype, compiled)
     records = []
     flush = cache_flusher(device) if cold else None
 
@@ -125,11 +126,15 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
     return peak
 
 
-def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Callable]:
+def _layers(
+    width: int, device: torch.device, dtype: torch.dtype, compiled: bool
+) -> dict[str, Callable]:
+    if compiled:  # else after 8 versions of a norm, of other shapes, the next are eager
+        torch._dynamo.reset()
     layers: dict[str, Callable] = {}
     for name, kind in KINDS.items():
         for impl in kind.implementations:
-            layer = kind(width, impl=impl).to(device)
+            layer = kind(width, impl=impl).to(device, dtype if impl == "native" else None)
             try:
                 layer.implementation(device)
             except UserError:  # no fused kernels here
@@ -137,13 +142,13 @@ def _layers(width: int, device: torch.device, compiled: bool) -> dict[str, Calla
             layers[f"{name} {impl}"] = layer
         if compiled:
             layers[f"{name} compiled"] = torch.compile(kind(width, impl="composed").to(device))
-    layers[CONTROL] = LayerNorm(width, impl="native").to(device)
-    for name, layer in _others(width, device).items():
+    layers[CONTROL] = LayerNorm(width, impl="native").to(device, dtype)
+    for name, layer in _others(width, device, dtype).items():
         layers[name] = layer
     return layers
 
 
-def _others(width: int, device: torch.device) -> dict[str, Callable]:
+def _others(width: int, device: torch.device, dtype: torch.dtype) -> dict[str, Callable]:
     """Returns the kernels of other libraries that are installed and run on `device`."""
     if device.type != "cuda":
         return {}
@@ -151,13 +156,13 @@ def _others(width: int, device: torch.device) -> dict[str, Callable]:
     try:
         from liger_kernel.transformers import LigerRMSNorm
 
-        found["rmsnorm liger"] = LigerRMSNorm(width).to(device)
+        found["rmsnorm liger"] = LigerRMSNorm(width, in_place=False).to(device, dtype)
     except ImportError:
         pass
     try:
         from apex.normalization import FusedRMSNorm
 
-        found["rmsnorm apex"] = FusedRMSNorm(width).to(device)
+        found["rmsnorm apex"] = FusedRMSNorm(width).to(device, dtype)
     except ImportError:
         pass
     return found

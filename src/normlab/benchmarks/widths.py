@@ -19,6 +19,7 @@ VARIANTS = (
     "layernorm native",
     "layernorm fused",
     "rmsnorm composed",
+    "rmsnorm native",
     "rmsnorm fused",
 )
 BATCHES = 2

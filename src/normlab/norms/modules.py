@@ -10,8 +10,9 @@ A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how
 - `fused`: our own kernel: C++ on CPU (built on first use), Triton on a GPU;
 - `auto`: the fastest that is valid on the input's device.
 
-The formulas are the same; only speed and the last bits differ. A wall-clock number without its
-implementation means nothing, so runs record what was used (`implementation`).
+The formulas are the same; only speed and the last bits differ (in bf16 `native` rounds gain and
+bias to bf16 too, as autocast does with weights). A wall-clock number without its implementation
+means nothing, so runs record what was used (`implementation`).
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
 """All parts of a run, put together from its config."""
 
+import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -144,6 +145,8 @@ def assemble(
     prepare()
     where = device_of(device or config.trainer.device)
     set_threads(config.trainer.threads)
+    if config.trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS may ask for
     torch.use_deterministic_algorithms(config.trainer.deterministic)
     check_parts(config, trusted, memory_of(where), training)
 

@@ -48,12 +48,15 @@ def prepare() -> None:
     the setting from the one that makes them. And glibc keeps freed memory: it gives it back to the
     system after each step otherwise, and the next step takes thousands of page faults. On a GPU
     fp32 means fp32: torch's default rounds convolutions to TF32, an environment may do so for
-    matrix products, and near 0.2 TF32 has steps of 1e-4, where weights differ by 1e-2.
+    matrix products, and near 0.2 TF32 has steps of 1e-4, where weights differ by 1e-2. There,
+    attention is not cuDNN's, which torch prefers in bf16 on recent GPUs: it makes a plan for each
+    new shape, and batches of sentences have thousands.
     """
     import torch
 
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
     torch.set_flush_denormal(True)
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, mmap_threshold = -1, -3

@@ -13,6 +13,7 @@ from normlab.files import FULL
 
 log = logging.getLogger(__name__)
 
+NO_MEMORY = "out of memory|t allocate|ALLOC_FAILED"  # torch's words, cuBLAS's and cuDNN's
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -38,7 +39,7 @@ def memory_in_words() -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         text = str(error)
-        if not isinstance(error, MemoryError) and not re.search("out of memory|t allocate", text):
+        if not isinstance(error, MemoryError) and not re.search(NO_MEMORY, text):
             raise
         raise UserError(
             "there is not enough memory: lower data.batch_tokens (trainer.accumulate can make up "

@@ -39,7 +39,7 @@ class Command:
 
 
 class Queue:
-    """Which commands have ended, kept in `folder`/queue.json; their output is in `folder`/logs."""
+    """Which commands have ended, and how, kept in `folder`/queue.json; output in `folder`/logs."""
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder / "queue.json"
@@ -54,13 +54,14 @@ class Queue:
         parallel: int,
         say: Callable[[str], None] = print,
     ) -> bool:
-        """Runs what has not ended, in order, for at most `seconds`; returns whether all has.
+        """Runs what has not ended well, in order, for at most `seconds`; returns whether all has.
 
-        At the deadline every command is asked to stop (SIGTERM). A command that fails counts as
-        ended, with its exit code; one that was stopped does not.
+        At the deadline every command is asked to stop (SIGTERM). A command that failed has not
+        ended well: the next slice tries it again, after the others.
         """
         deadline = time.monotonic() + seconds
         waiting = [c for c in commands if c.name not in self.ended]
+        waiting += [c for c in commands if c.name in self.failed()]
         running: dict[str, tuple[Command, subprocess.Popen, float]] = {}
         while waiting or running:
             left = deadline - time.monotonic()
@@ -81,7 +82,11 @@ class Queue:
                 _, process, started = running.pop(name)
                 self._note(name, process.returncode, time.monotonic() - started, say)
             time.sleep(0.1)
-        return all(command.name in self.ended for command in commands)
+        return not self.failed() and all(command.name in self.ended for command in commands)
+
+    def failed(self) -> list[str]:
+        """Returns the names of the commands whose last exit code was not 0."""
+        return [name for name, end in self.ended.items() if end["code"] != 0]
 
     def _may_start(self, command: Command, running: dict, parallel: int) -> bool:
         if command.alone or any(other.alone for other, _, _ in running.values()):
