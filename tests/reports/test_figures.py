@@ -168,6 +168,7 @@ def test_scripts_name_a_metric_that_no_run_has(tmp_path):
 def test_differences_are_of_one_seed_and_show_the_margin(axes):
     from types import SimpleNamespace
 
+    from normlab.reports.experiments import Figure
     from normlab.reports.panels import _differences
 
     def of(norm, seed, bleus):
@@ -182,9 +183,36 @@ def test_differences_are_of_one_seed_and_show_the_margin(axes):
         experiment=SimpleNamespace(baseline={"norm": "layernorm"}),
         registration=SimpleNamespace(hypotheses=hypotheses, data="toy"),
     )
-    panel = _differences(found, runs, "dev/bleu", "")
+    panel = _differences(found, runs, Figure("curves", ["dev/bleu"]), "dev/bleu", "")
     assert panel.label == "dev SacreBLEU, greedy, less layernorm's" and panel.margin == 0.5
     said = [label for _, _, label, _ in draw_curves(axes, panel)]
     assert said == ["rmsnorm (n=1)", "none (n=1), +10"]
     assert list(axes.lines[0].get_ydata()) == [0.5, 0.25]
     assert axes.get_ylim() == (-2, 2)
+
+
+def test_points_of_differences_are_of_one_row_too(axes):
+    from types import SimpleNamespace
+
+    from normlab.reports.experiments import Figure
+    from normlab.reports.panels import _differences
+
+    def of(p, width, seed, bleu):
+        found = run("prmsnorm", [bleu])
+        found.summary["seed"] = seed
+        found.config.update(norm={"p": p}, model={"d_hidden": width})
+        return found
+
+    runs = [of(1.0, 8, 1, 9), of(0.5, 8, 1, 7), of(1.0, 16, 1, 20), of(0.5, 16, 1, 19.5)]
+    runs += [of(0.5, 16, 2, 1)]  # without a partner
+    found = SimpleNamespace(
+        experiment=SimpleNamespace(baseline={"norm.p": 1.0}),
+        registration=SimpleNamespace(hypotheses=[], data="toy"),
+    )
+    figure = Figure("points", ["dev/bleu"], x="model.d_hidden")
+    panel = _differences(found, runs, figure, "dev/bleu", "")
+    assert panel.label == "dev SacreBLEU, greedy, less that of norm.p=1" and panel.margin is None
+    assert [(r.setting("model.d_hidden"), r.measure("dev/bleu")) for r in panel.runs] == [
+        (8, -2),
+        (16, -0.5),
+    ]

@@ -65,7 +65,8 @@ class Figure:
     log: list[str] = field(default_factory=list)  # metrics with a logarithmic axis; curves: besides
     # those of which a curve asks for it
     guessing: bool = False  # shows what guessing gives, as the runs' summaries say
-    delta: bool = False  # curves: beside each, what the same seed has with the baseline taken off
+    delta: bool = False  # curves: beside each, what the same seed has with the baseline taken off;
+    # points: that alone
     chance: dict[str, float] = field(
         default_factory=dict
     )  # last part of a metric -> what chance gives

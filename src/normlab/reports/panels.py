@@ -34,7 +34,9 @@ def legend(figure: Figure | None) -> str:
         words += " Dotted: what guessing gives."
     elif figure and figure.chance:
         words += " Dotted: what chance gives."
-    if figure and figure.delta:
+    if figure and figure.delta and kind == "points":
+        words += " Differences are of the same seed; dotted: none."
+    elif figure and figure.delta:
         words += (
             " Differences are of the same seed, on an axis of four margins; grey: the registered "
             "margin, within which they count as none."
@@ -61,6 +63,10 @@ def draw_figure(found: Evidence, path: Path) -> bool:
             if any(run.measure(y) is not None or (run.lost(y) and not curves) for run in chosen):
                 level = _guessed(chosen, y) if spec.guessing else None
                 level = spec.chance.get(y.rpartition("/")[2], level)
+                kept = [run for run in chosen if not run.lost(y)]
+                if spec.kind == "points" and spec.delta:
+                    panels.append(_differences(found, kept, spec, y, title))
+                    continue
                 panels.append(
                     Panel(
                         chosen,
@@ -73,11 +79,10 @@ def draw_figure(found: Evidence, path: Path) -> bool:
                         names=spec.names,
                     )
                 )
-                kept = [run for run in chosen if not run.lost(y)]
                 if log and y not in spec.log:  # beside the log axis that the diverged runs need
                     panels.append(Panel(kept, y, spec.x, "completed runs", data=data))
                 if spec.delta:
-                    panels.append(_differences(found, kept, y, title))
+                    panels.append(_differences(found, kept, spec, y, title))
     if panels and spec.paper:
         panels.append(_paper_panel(found.experiment.folder / spec.paper, spec.paper_label))
     draw = {"curves": draw_curves, "points": draw_points, "parameter": draw_parameter}[spec.kind]
@@ -93,36 +98,55 @@ def _guessed(runs: Sequence[RunRecord], y: str) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _differences(found: Evidence, runs: Sequence[RunRecord], y: str, title: str) -> Panel:
-    """Returns a panel of `y` less what the baseline's run of the same seed has at that step."""
-    base = found.experiment.baseline["norm"]
+def _differences(
+    found: Evidence, runs: Sequence[RunRecord], spec: Figure, y: str, title: str
+) -> Panel:
+    """Returns a panel of `y` less what the baseline's run of the same seed has at that step.
+
+    In a figure of points both runs are of one row too.
+    """
+    baseline = found.experiment.baseline
+    rows = spec.x if spec.kind == "points" and spec.x not in baseline else "seed"
+
+    def pair(run: RunRecord) -> tuple[object, object]:
+        return run.value("seed"), run.value(rows)
+
+    def is_baseline(run: RunRecord) -> bool:
+        return all(run.setting(key) == wanted for key, wanted in baseline.items())
+
     at = {
-        (run.value("seed"), m["step"]): m[y]
+        (pair(run), m["step"]): m[y]
         for run in runs
         for m in run.metrics
-        if run.summary["norm"] == base and m.get(y) is not None
+        if is_baseline(run) and m.get(y) is not None
     }
     less = [
         replace(
             run,
             metrics=[
-                {**m, y: m[y] - at[run.value("seed"), m["step"]]}
+                {**m, y: m[y] - at[pair(run), m["step"]]}
                 for m in run.metrics
-                if m.get(y) is not None and (run.value("seed"), m["step"]) in at
+                if m.get(y) is not None and (pair(run), m["step"]) in at
             ],
         )
         for run in runs
-        if run.summary["norm"] != base and any(run.value("seed") == seed for seed, _ in at)
+        if not is_baseline(run) and any(pair(run) == other for other, _ in at)
     ]
     margins = [h.margin for h in found.registration.hypotheses if h.metric == y and h.margin]
+    of = ", ".join(
+        f"{wanted}'s" if key == "norm" else f"that of {key}={text.value(wanted)}"
+        for key, wanted in baseline.items()
+    )
     return Panel(
         less,
         y,
-        title=title,
+        spec.x,
+        title,
         data=found.registration.data,
         chance=0.0,
         margin=min(margins, default=None),
-        label=f"{text.metric(y)}, less {base}'s",
+        names=spec.names,
+        label=f"{text.metric(y)}, less {of}",
     )
 
 
