@@ -59,7 +59,7 @@ def run_slice(args: argparse.Namespace, overrides: list[str]) -> bool:
     reserve = min(60.0, 0.2 * 60 * args.minutes)  # for stopping and packing
     commands = [fixed(entry) for entry in plan["commands"]] + [command for _, command in jobs]
     finished = queue.run(commands, 60 * args.minutes - reserve, args.parallel)
-    for name in queue.failed():
+    for name in queue.failed(commands):
         print(f"failed, to be tried again: {name}, see {STATE}/logs", file=sys.stderr)
     for run_dir, _ in jobs:
         summary = RunDirectory(run_dir).stored_summary()

@@ -253,6 +253,26 @@ def test_auto_takes_them_and_autocast_does_not_matter(kind):
         assert torch.equal(norm(x), kind(16, impl="fused")(x))
 
 
+@triton
+def test_where_triton_cannot_launch_kernels_the_gpu_has_none(monkeypatch, caplog):
+    from normlab.norms.kernels import gpu
+
+    def fail(*_):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: None)  # there may be no GPU
+    monkeypatch.setattr(gpu, "norm", fail)
+    monkeypatch.setattr(kernels, "_problems", {})
+    gpu.launch_problem.cache_clear()
+    try:
+        why = "Triton cannot launch kernels here (Failed to find C compiler)"
+        assert kernels.problem("cuda", 7) == kernels.problem("cuda", 8) == why
+        assert caplog.text.count(why) == 1
+    finally:
+        gpu.launch_problem.cache_clear()
+
+
 def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")

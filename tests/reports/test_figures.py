@@ -14,6 +14,7 @@ from normlab.reports.figures import (
     Panel,
     draw_curves,
     draw_parameter,
+    draw_points,
     drawable,
     spread,
     wide,
@@ -197,14 +198,14 @@ def test_points_of_differences_are_of_one_row_too(axes):
     from normlab.reports.experiments import Figure
     from normlab.reports.panels import _differences
 
-    def of(p, width, seed, bleu):
-        found = run("prmsnorm", [bleu])
+    def of(p, width, seed, bleu, status="completed"):
+        found = run("prmsnorm", [bleu], status)
         found.summary["seed"] = seed
         found.config.update(norm={"p": p}, model={"d_hidden": width})
         return found
 
     runs = [of(1.0, 8, 1, 9), of(0.5, 8, 1, 7), of(1.0, 16, 1, 20), of(0.5, 16, 1, 19.5)]
-    runs += [of(0.5, 16, 2, 1)]  # without a partner
+    runs += [of(0.5, 16, 2, 1), of(0.5, 16, 3, 1, "diverged")]  # without a partner, lost
     found = SimpleNamespace(
         experiment=SimpleNamespace(baseline={"norm.p": 1.0}),
         registration=SimpleNamespace(hypotheses=[], data="toy"),
@@ -212,7 +213,7 @@ def test_points_of_differences_are_of_one_row_too(axes):
     figure = Figure("points", ["dev/bleu"], x="model.d_hidden")
     panel = _differences(found, runs, figure, "dev/bleu", "")
     assert panel.label == "dev SacreBLEU, greedy, less that of norm.p=1" and panel.margin is None
-    assert [(r.setting("model.d_hidden"), r.measure("dev/bleu")) for r in panel.runs] == [
-        (8, -2),
-        (16, -0.5),
-    ]
+    found = [(r.setting("model.d_hidden"), r.measure("dev/bleu")) for r in panel.runs]
+    assert found == [(8, -2), (16, -0.5), (16, None)]
+    draw_points(axes, panel)
+    assert "prmsnorm (n=1, 1 diverged)" in [t.get_text() for t in axes.get_legend().get_texts()]

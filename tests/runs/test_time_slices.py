@@ -25,9 +25,10 @@ def test_commands_run_once_and_what_failed_again_in_the_next_slice(tmp_path):
     assert not Queue(tmp_path).run(commands, 60, parallel=2, say=said.append)
     again = Queue(tmp_path)
     assert {name: ended["code"] for name, ended in again.ended.items()} == {"good": 0, "bad": 3}
-    assert again.failed() == ["bad"]
+    assert again.failed(commands) == ["bad"]
+    assert again.run(commands[1:], 60, parallel=1)  # of a plan that has it no longer
     mended = [python("bad", ""), *commands[1:], python("new", "")]
-    assert again.run(mended, 60, parallel=1, say=said.append) and not again.failed()
+    assert again.run(mended, 60, parallel=1, say=said.append) and not again.failed(mended)
     starts = [line for line in said if line.startswith("start")]
     assert starts[2:] == ["start: new", "start: bad"]
     assert "out" in (tmp_path / "logs" / "good.log").read_text()

@@ -50,10 +50,10 @@ def benchmark(
     caches = "emptied before each call" if cold else "filled by an untimed call of the same"
     notes = [
         f"Caches {caches}. Times include autograd's; `both` is forward and backward.",
-        "`native` is torch's own operator, F.layer_norm and F.rms_norm, with gain and bias in the",
-        "dtype of x, its quickest way; the others hold these in fp32. Bandwidth counts each tensor",
-        "of [rows, width] once: x and y forward, x, dy and dx backward. Memory is the most that",
-        "forward and backward hold at once beyond x and dy, in tensors of that size.",
+        "`native` is torch's own operator: F.layer_norm, F.rms_norm. It and other libraries have",
+        "gain and bias in the dtype of x, their quickest way; ours keep these in fp32. Bandwidth",
+        "counts each tensor of [rows, width] once: x and y forward, x, dy and dx backward. Memory",
+        "is the most that forward and backward hold at once beyond x and dy, in such tensors.",
     ]
     return {
         "name": "norms" if cold else "norms_warm",

@@ -8,7 +8,8 @@ A layer maps (..., dim) to the same shape and the same dtype. `impl` chooses how
   situation);
 - `native`: torch's own operator, where there is one;
 - `fused`: our own kernel: C++ on CPU (built on first use), Triton on a GPU;
-- `auto`: our kernel on a CPU, torch's operator on a GPU, and without these tensor ops.
+- `auto`: on a CPU our kernel; on a GPU torch's operator, or our kernel where torch has none;
+  without these torch's LayerNorm, else tensor ops.
 
 The formulas are the same; only speed and the last bits differ (in bf16 `native` rounds gain and
 bias to bf16 too, as autocast does with weights). A wall-clock number without its implementation

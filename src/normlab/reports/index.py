@@ -70,10 +70,11 @@ def _row(claim: Claim) -> tuple[str, ...]:
 
 
 RULES = """\
-*Reproduced*: our test supports the sentence; *contradicted*: it supports the opposite. Both hold
-for the small models that were run only: none was run at scale `paper`, the paper's setting. Of the
-claims about time those with the paper's number in brackets are the paper's, those on torch's
-operators and on our kernels are ours.
+*Reproduced*: our test supports the sentence, which may be ours and not the paper's (as are those
+of Figure 3 that a small share costs something); *contradicted*: it supports the opposite. Both
+hold for the small models that were run only: none was run at scale `paper`, the paper's setting.
+Of the claims about time those with the paper's number in brackets are the paper's, those on
+torch's operators and on our kernels are ours.
 
 Where runs decide, a claim was registered before them: metric, rule, margin, at least six seeds,
 which are paired; `registered` shows how the SHA-256 of all that begins. Claims are tested together

@@ -65,7 +65,7 @@ def draw_figure(found: Evidence, path: Path) -> bool:
                 level = spec.chance.get(y.rpartition("/")[2], level)
                 kept = [run for run in chosen if not run.lost(y)]
                 if spec.kind == "points" and spec.delta:
-                    panels.append(_differences(found, kept, spec, y, title))
+                    panels.append(_differences(found, chosen, spec, y, title))
                     continue
                 panels.append(
                     Panel(
@@ -130,7 +130,7 @@ def _differences(
             ],
         )
         for run in runs
-        if not is_baseline(run) and any(pair(run) == other for other, _ in at)
+        if not is_baseline(run) and (run.lost(y) or any(pair(run) == other for other, _ in at))
     ]
     margins = [h.margin for h in found.registration.hypotheses if h.metric == y and h.margin]
     of = ", ".join(

@@ -61,7 +61,7 @@ class Queue:
         """
         deadline = time.monotonic() + seconds
         waiting = [c for c in commands if c.name not in self.ended]
-        waiting += [c for c in commands if c.name in self.failed()]
+        waiting += [c for c in commands if c.name in self.failed(commands)]
         running: dict[str, tuple[Command, subprocess.Popen, float]] = {}
         while waiting or running:
             left = deadline - time.monotonic()
@@ -82,11 +82,11 @@ class Queue:
                 _, process, started = running.pop(name)
                 self._note(name, process.returncode, time.monotonic() - started, say)
             time.sleep(0.1)
-        return not self.failed() and all(command.name in self.ended for command in commands)
+        return not self.failed(commands) and all(c.name in self.ended for c in commands)
 
-    def failed(self) -> list[str]:
-        """Returns the names of the commands whose last exit code was not 0."""
-        return [name for name, end in self.ended.items() if end["code"] != 0]
+    def failed(self, commands: Sequence[Command]) -> list[str]:
+        """Returns the names of those of `commands` whose last exit code was not 0."""
+        return [c.name for c in commands if self.ended.get(c.name, {"code": 0})["code"] != 0]
 
     def _may_start(self, command: Command, running: dict, parallel: int) -> bool:
         if command.alone or any(other.alone for other, _, _ in running.values()):
@@ -94,6 +94,7 @@ class Queue:
         return len(running) < parallel
 
     def _start(self, command: Command) -> subprocess.Popen:
+        self.ended.pop(command.name, None)  # it failed before
         log = self.folder / "logs" / f"{command.name.replace('/', '_')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as output:

@@ -29,15 +29,12 @@ def _problem(device: str, dim: int) -> str | None:
             from normlab.norms.kernels.cpu import load
 
             return load()
-        from normlab.norms.kernels.gpu import MAX_WIDTH, norm
-
-        if torch.cuda.is_available():  # Triton builds what launches a kernel, by a C compiler
-            norm(torch.ones(1, 1, device="cuda"), None, None, 0.0, 1, False)
+        from normlab.norms.kernels.gpu import MAX_WIDTH, launch_problem
     except ImportError as missing:
         return str(missing)
-    except Exception as error:  # whatever Triton raises where it cannot build
-        return f"Triton cannot build kernels here ({error})"
-    return f"norms over {dim} inputs are wider than {MAX_WIDTH}" if dim > MAX_WIDTH else None
+    if dim > MAX_WIDTH:
+        return f"norms over {dim} inputs are wider than {MAX_WIDTH}"
+    return launch_problem()
 
 
 # Asked when compiling, not in the graph. This is all that torch.compiler.assume_constant_result

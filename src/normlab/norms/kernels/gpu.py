@@ -6,6 +6,8 @@ are added afterwards, in one order, so results repeat bit by bit. A program hold
 several of them when they are short. With TRITON_INTERPRET=1 all of it runs on a CPU, for tests.
 """
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from normlab.norms.kernels import gradients, shapes
+
+log = logging.getLogger(__name__)
 
 MAX_WIDTH = 16384  # a row lies in the registers of one program
 TILE = 4096  # inputs a program works on at a time, when rows are shorter than that
@@ -279,3 +283,22 @@ def _add_norm_gradients(
 
 gradients.register("normlab_triton", "norm")
 add_norm.register_autograd(_add_norm_gradients, setup_context=_setup_add_norm)
+
+
+@cache
+def launch_problem() -> str | None:
+    """Returns why this GPU's kernels cannot be launched, None when they can or there is no GPU.
+
+    Triton builds what launches a kernel when the first is launched, with a C compiler.
+    """
+    if not torch.cuda.is_available():
+        return None
+    try:
+        norm(torch.ones(1, 1, device="cuda"), None, None, 0.0, 1, False)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of whatever kind Triton raises
+        problem = f"Triton cannot launch kernels here ({error})"
+        log.warning("No fused norms on the GPU (%s): norms take another implementation.", problem)
+        return problem
+    return None
