@@ -36,6 +36,7 @@ MODULES = {
         "tests/norms/test_positions.py",
     ],
     "norms/modules.py": ["tests/norms/test_modules.py", "tests/norms/test_base.py"],
+    "norms/affine_norm.py": ["tests/norms/test_modules.py", "tests/norms/test_base.py"],
     "norms/base.py": [
         "tests/norms/test_base.py",
         "tests/norms/test_modules.py",

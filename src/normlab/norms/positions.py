@@ -16,7 +16,7 @@ from torch import Tensor
 
 from normlab.errors import UserError
 from normlab.norms import functional
-from normlab.norms.modules import AffineNorm
+from normlab.norms.affine_norm import AffineNorm
 from normlab.types import Epsilon
 
 

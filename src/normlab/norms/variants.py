@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.norms import functional
-from normlab.norms.modules import AffineNorm
+from normlab.norms.affine_norm import AffineNorm
 from normlab.types import Epsilon
 
 
