@@ -21,9 +21,9 @@ from normlab.registration import frozen
 from normlab.reports.experiments import read_experiments
 from normlab.reports.selection import select
 from normlab.reports.text import bullets
-from normlab.runs.arguments import kind_of
+from normlab.runs.arguments import target_of
 from normlab.runs.components import stock_norm
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.registered import check_free
 from normlab.runs.sweeps import check_begun, compose_job, register_resolvers
 
@@ -62,11 +62,11 @@ def test_every_sweep_runs_what_is_registered(experiment, scale, monkeypatch):
     }
     for arm in (registration.arms()[0], registration.arms()[-1]):
         values = [f"{k}={list(v) if isinstance(v, tuple) else v}" for k, v in arm]
-        config = check(compose_job(Path("conf"), [f"+{experiment.name}={scale}", *values]))
+        config = parse_config(compose_job(Path("conf"), [f"+{experiment.name}={scale}", *values]))
         assert config.names.experiment == registration.name
         assert (config.trainer.max_steps or 0) == registration.steps
         assert config.trainer.max_steps or config.trainer.max_minutes
-        kinds = kind_of("task", config.task), kind_of("data", config.data)
+        kinds = target_of("task", config.task), target_of("data", config.data)
         known = {"_target_"}.union(*(inspect.signature(kind).parameters for kind in kinds))
         assert {*config.data, *config.task, *config.decoding} <= known
 

@@ -13,7 +13,7 @@ import torch
 from tiny import TINY, TINY_RNN
 
 from normlab.runs import components
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.sweeps import compose_job
 from normlab.training.step import autocast, update
 
@@ -41,7 +41,7 @@ RATE = 0.003
 def curve(model, norm, cache):
     """Returns [loss, gradient norm] of each step of training, fp32 on one thread."""
     overrides = [*MODELS[model], *NORMS[norm], *LEARNING, f"data.cache_dir={cache}"]
-    config = check(compose_job(CONF, overrides))
+    config = parse_config(compose_job(CONF, overrides))
     task = components.build_task(config)
     torch.manual_seed(config.seed)
     network = components.build_model(config, task.model_arguments)

@@ -14,7 +14,7 @@ from tiny import TINY
 
 from normlab.paths import CONF
 from normlab.runs.assemble import check_parts
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.job import run
 from normlab.runs.sweeps import compose_job, sweep_jobs
 
@@ -82,13 +82,13 @@ def test_a_training_command_can_be_built(overrides, monkeypatch):
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     if "-m" not in overrides:
-        check_parts(check(compose_job(CONF, overrides)))
+        check_parts(parse_config(compose_job(CONF, overrides)))
         return
     jobs = list(sweep_jobs(CONF, [each for each in overrides if each != "-m"]).values())
     swept = [each for each in overrides if "," in each and "[" not in each]
     assert len(jobs) == math.prod(each.count(",") + 1 for each in swept)
     for job in (jobs[0], jobs[-1]):
-        check_parts(check(compose_job(CONF, job)))
+        check_parts(parse_config(compose_job(CONF, job)))
 
 
 @pytest.mark.parametrize("target", [line[1] for line in COMMANDS if line[0] == "make"])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from processes import script
 
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.sweeps import compose_job
 
 ROOT = Path(__file__).parents[1]
@@ -46,4 +46,4 @@ def test_the_sweep_file_drives_train_py():
     ]
     for number in range(max(map(len, grid))):  # every value once
         overrides = [values[number % len(values)] for values in grid]
-        check(compose_job(ROOT / "conf", overrides))
+        parse_config(compose_job(ROOT / "conf", overrides))

@@ -139,7 +139,7 @@ def follow() -> dict[str, Any]:
 
 
 @contextmanager
-def losses_said() -> Iterator[None]:
+def lost_process_in_words() -> Iterator[None]:
     """Turns what gloo and NCCL raise when another process is gone or silent into a UserError."""
     try:
         yield

@@ -36,4 +36,4 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[Sequence[str], BeforeValidator(_as_list)]  # one name is a list of one
+NameList = Annotated[Sequence[str], BeforeValidator(_as_list)]  # one name is a list of one

@@ -13,7 +13,7 @@ from normlab.benchmarks.joeynmt import JoeyNMT
 from normlab.benchmarks.peers import Normlab, benchmark, training_times
 from normlab.errors import UserError
 from normlab.runs import components
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 
 # Its lines are those of JoeyNMT 2.3, dates left out.
 JOEYNMT = """#!/bin/sh
@@ -63,7 +63,7 @@ def script(path, text):
 
 @pytest.fixture
 def task(tiny_config):
-    config = check(tiny_config("norm=layernorm", "data.max_length=100"))
+    config = parse_config(tiny_config("norm=layernorm", "data.max_length=100"))
     return config, components.build_task(config)
 
 
@@ -169,7 +169,7 @@ def test_an_environment_without_it_is_named(kind, package, task, tmp_path):
 
 
 def test_a_norm_that_a_toolkit_lacks_is_refused(tiny_config, tmp_path):
-    config = check(tiny_config("norm=prmsnorm"))
+    config = parse_config(tiny_config("norm=prmsnorm"))
     python = script(tmp_path / "python", EOLE)
     with pytest.raises(UserError, match="norm=prmsnorm: eole is compared with norm=layernorm"):
         Eole(python, tmp_path / "x", config, None)

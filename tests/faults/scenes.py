@@ -162,7 +162,11 @@ def sources(scene: Scene) -> Path:
 def _say_sources(overrides: Sequence[str]) -> None:
     from faults.children import say
     from normlab.runs.components import build_task
-    from normlab.runs.config import check
+    from normlab.runs.config import parse_config
     from normlab.runs.sweeps import compose_job
 
-    say(build_task(check(compose_job(ROOT / "conf", list(overrides)))).corpus.test["test"].src)
+    say(
+        build_task(parse_config(compose_job(ROOT / "conf", list(overrides))))
+        .corpus.test["test"]
+        .src
+    )

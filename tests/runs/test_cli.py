@@ -14,7 +14,7 @@ from tiny import TINY
 from normlab.runs import command_line
 from normlab.runs.arguments import check_arguments
 from normlab.runs.options import GROUPS, fields, options
-from normlab.types import Names
+from normlab.types import NameList
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_torchrun_does_not_start_a_sweep(capsys, monkeypatch, tmp_path):
 
 
 def test_one_name_is_a_list_of_one():
-    def read(test: Names):
+    def read(test: NameList):
         """Takes names."""
 
     assert check_arguments("data", read, {"test": "flickr"}) == {"test": ["flickr"]}

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from normlab.errors import UserError
 from normlab.runs.assemble import check_parts
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.sweeps import compose_job
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -40,12 +40,14 @@ def test_every_option_builds(group, option):
     composed = compose_job(CONF, overrides)
     if OmegaConf.is_missing(composed.data, "dir"):
         composed.data.dir = "x"
-    config = check(composed)
+    config = parse_config(composed)
     try:
         check_parts(config)
     except UserError as error:  # a norm over positions, which no decoder can have by itself
         assert group == "norm" and "decoder_norm" in str(error)
-        check_parts(check(compose_job(CONF, [*overrides, "norm@model.decoder_norm=rmsnorm"])))
+        check_parts(
+            parse_config(compose_job(CONF, [*overrides, "norm@model.decoder_norm=rmsnorm"]))
+        )
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -56,7 +58,7 @@ def test_every_option_is_described_in_its_first_line(group, option):
 
 def test_the_paper_sizes():
     def model(name):
-        return check(compose_job(CONF, [f"model={name}"])).model
+        return parse_config(compose_job(CONF, [f"model={name}"])).model
 
     base = model("transformer_base")
     assert (base["d_model"], base["d_ff"], base["heads"]) == (512, 2048, 8)
@@ -68,7 +70,7 @@ def test_the_paper_sizes():
 
 def test_names_say_which_options_were_chosen():
     chosen = ["norm=rmsnorm", "init=normal", "model=rnnsearch_small", "data=multi30k", "seed=5"]
-    names = check(compose_job(CONF, [*chosen, "init.mean=0.2"])).names
+    names = parse_config(compose_job(CONF, [*chosen, "init.mean=0.2"])).names
     assert (names.task, names.norm, names.init) == ("translation", "rmsnorm", "normal")
     assert (names.model, names.data) == ("rnnsearch_small", "multi30k")
     assert names.run == "rnnsearch_small_rmsnorm-auto_mean0.2_seed5"
@@ -78,4 +80,4 @@ def test_every_missing_value_is_named_at_once():
     with pytest.raises(
         UserError, match=r"no value for data\.dir: give one, as in `data\.dir=\.\.\.`"
     ):
-        check(compose_job(CONF, ["data=text"]))
+        parse_config(compose_job(CONF, ["data=text"]))

@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 from processes import metrics_of, summary_of
 
 from normlab.errors import UserError
-from normlab.runs.arguments import kind_of
+from normlab.runs.arguments import target_of
 from normlab.runs.components import build_task
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.job import run
 from normlab.runs.loaded import load_run, load_translator
 
@@ -226,7 +226,7 @@ def test_a_loaded_run_translates_as_its_test_did(tiny_config, tmp_path, norm, rn
     config = tiny_config(f"norm={norm}", "data.max_length=100", "model.max_length=100", rnn=rnn)
     run(config, tmp_path / "r", [])
     translator = load_translator(tmp_path / "r", device="cpu")
-    corpus = build_task(check(config)).corpus
+    corpus = build_task(parse_config(config)).corpus
     outputs, cut = translator(corpus.test["test"].src)
     assert outputs == lines_of(tmp_path / "r" / "hypotheses" / "test.txt")
     assert cut == []
@@ -320,10 +320,10 @@ def test_no_run_and_no_checkpoint_are_named(trained, tmp_path):
 
 def test_a_target_is_imported_from_anywhere_unless_only_known_kinds_are_trusted():
     node = {"_target_": "fractions.Fraction"}
-    assert kind_of("norm", node)(1, 2) == 0.5
+    assert target_of("norm", node)(1, 2) == 0.5
     with pytest.raises(UserError, match=r"norm\._target_=fractions\.Fraction is none of normlab's"):
-        kind_of("norm", node, trusted=[])
-    assert kind_of("norm", node, trusted=["fractions.Fraction"])(1, 2) == 0.5
+        target_of("norm", node, trusted=[])
+    assert target_of("norm", node, trusted=["fractions.Fraction"])(1, 2) == 0.5
 
 
 def test_an_average_says_of_how_many_checkpoints_it_is(tiny_config, tmp_path, caplog):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from normlab.runs.summary import _learned, in_words
+from normlab.runs.summary import _learned, closing_lines
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_the_contrast_is_the_same_command_with_another_mean_or_norm():
         "learned": False,
     }
     overrides = ["norm=prmsnorm", "norm.p=0.1", "init.mean=0.2", "data.dir=my corpus"]
-    lines = in_words(task, summary, config, overrides, Path("runs/r"))
+    lines = closing_lines(task, summary, config, overrides, Path("runs/r"))
     assert lines[-3:] == [
         "The contrast, some 1 min of training each:",
         "    python train.py norm=prmsnorm init.mean=0 norm.p=0.1 'data.dir=my corpus'"
         "  # initial weights around 0",
         "    python train.py norm=layernorm init.mean=0.2 'data.dir=my corpus'  # LayerNorm",
     ]
-    in_a_sweep = in_words(task, summary, config, None, Path("runs/r"))
+    in_a_sweep = closing_lines(task, summary, config, None, Path("runs/r"))
     assert len(in_a_sweep) == 2 and "It has learned little or nothing" in in_a_sweep[-1]

@@ -9,7 +9,7 @@ from processes import comparable, script
 
 from normlab.errors import UserError
 from normlab.runs import components, job
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.loaded import load_run
 from normlab.runs.sweeps import compose_job, sweep_directories
 
@@ -169,7 +169,7 @@ def test_stopped_and_resumed_is_bit_for_bit_what_it_would_have_been(config, tmp_
 
 
 def test_processes_share_a_batch_and_their_sums_are_its_sums(config):
-    checked = check(config("norm=rmsnorm", "trainer.device=cpu"))
+    checked = parse_config(config("norm=rmsnorm", "trainer.device=cpu"))
     task = components.build_task(checked)
     model = components.build_model(checked, task.model_arguments)
     components.initialize_model(model, checked)

@@ -19,7 +19,7 @@ import torch
 
 from normlab.errors import UserError
 from normlab.runs import components
-from normlab.runs.config import Config, check
+from normlab.runs.config import Config, parse_config
 from normlab.runs.loaded import load_translator
 from normlab.runs.sweeps import compose_job
 from normlab.tasks.translation.batching import EncodedBitext
@@ -172,7 +172,7 @@ def training_times(
 
 def workload(conf: Path, overrides: list[str]) -> tuple[Config, Translation]:
     """Returns the config and the task; raises UserError for a task or model no peer has."""
-    config = check(compose_job(conf, overrides))
+    config = parse_config(compose_job(conf, overrides))
     task = components.build_task(config)
     if not isinstance(task, Translation):
         raise UserError("other toolkits are compared in translation: leave task=translation.")

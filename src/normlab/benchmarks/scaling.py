@@ -24,7 +24,7 @@ from normlab.ranks import place
 from normlab.reports.benchmarks import seconds
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.environment import device_of, prepare, set_threads
 from normlab.runs.sweeps import compose_job
 
@@ -45,7 +45,7 @@ def benchmark(
 
     Raises UserError for a mistake in the config, and when the processes fail.
     """
-    check_parts(check(compose_job(conf, [*overrides, "logger=none"])))
+    check_parts(parse_config(compose_job(conf, [*overrides, "logger=none"])))
     found: dict[int, list[dict[str, float]]] = {count: [] for count in processes}
     for _ in range(starts):
         for count in processes:
@@ -115,7 +115,7 @@ def _measure(work: dict[str, Any]) -> dict[str, float]:
     with distributed.joined(here, work["device"]):
         device = device_of(work["device"])
         conf, overrides = Path(work["conf"]), [*work["overrides"], "logger=none"]
-        task = components.build_task(check(compose_job(conf, overrides)))
+        task = components.build_task(parse_config(compose_job(conf, overrides)))
         makers = task.batches(0, rank=here.rank, world_size=here.world_size)[:BATCHES]
         batches = [make().to(device) for make in makers]
         variant = Variant([], one_kernel=True)

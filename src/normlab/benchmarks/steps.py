@@ -24,7 +24,7 @@ from normlab.reports.benchmarks import CONTROL
 from normlab.reports.experiments import read_experiment
 from normlab.runs import components
 from normlab.runs.assemble import check_parts
-from normlab.runs.config import Config, check
+from normlab.runs.config import Config, parse_config
 from normlab.runs.sweeps import compose_job
 from normlab.tasks.task import Batch, Sums, Task
 from normlab.training.step import autocast, compile_step, update
@@ -132,7 +132,7 @@ def workload(
     `conf` and `overrides` are the config's; `chosen` are the variants, or whether compiled ones are
     among all there are.
     """
-    config = check(compose_job(conf, [*overrides, "logger=none"]))
+    config = parse_config(compose_job(conf, [*overrides, "logger=none"]))
     check_parts(config)
     task = components.build_task(config)
     batches = [make().to(device) for make in task.batches(epoch=0)[:count]]
@@ -171,7 +171,7 @@ def build_steps(
 
     Raises UserError when the variant's norms cannot run on `device`.
     """
-    config = check(compose_job(conf, [*overrides]))
+    config = parse_config(compose_job(conf, [*overrides]))
     torch.manual_seed(config.seed)
     model = components.build_model(config, task.model_arguments)
     components.initialize_model(model, config)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from normlab.errors import UserError
 from normlab.models.network import Network, Role
 from normlab.norms.base import outside_norms
-from normlab.types import Names, Positive
+from normlab.types import NameList, Positive
 
 Scheme = Literal["xavier_uniform", "uniform", "normal", "nematus"]
 EMBEDDINGS = "embeddings"
@@ -24,7 +24,7 @@ NO_MATRICES = {EMBEDDINGS, "softmax", "score"}
 
 
 def initialize(
-    model: Network, *, scheme: Scheme, scale: Positive, mean: float, apply_to: Names
+    model: Network, *, scheme: Scheme, scale: Positive, mean: float, apply_to: NameList
 ) -> list[str]:
     """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
 

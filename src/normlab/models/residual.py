@@ -26,13 +26,16 @@ class Residual(nn.Module):
         self.dropout = Dropout(dropout)
         self.pre_norm, self.main_branch = pre_norm, main_branch
 
-    def enter(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns what the sublayer reads; `mask` (batch, len) says which positions are real."""
+    def sublayer_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns what the sublayer reads of the branch `x`, normalised in pre-norm.
+
+        `mask` (batch, len) says which positions are real.
+        """
         return self.norm(x, mask) if self.pre_norm else x
 
-    def leave(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns the sum of the branch `x` and the sublayer's output `y`, normalised in post."""
-        y = entering(self.dropout(y), self.main_branch, self.training)
+    def add(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the branch `x` plus the sublayer's output `y`, normalised in post-norm."""
+        y = into_branch(self.dropout(y), self.main_branch, self.training)
         return x + y if self.pre_norm else self.norm.of_sum(x, y, mask)
 
 
@@ -45,8 +48,11 @@ class FeedForward(nn.Sequential):
         )
 
 
-def entering(x: Tensor, main_branch: MainBranch, training: bool) -> Tensor:
-    """Returns `x` (..., width) as it may enter the main branch; dropout breaks a mean of 0."""
+def into_branch(x: Tensor, main_branch: MainBranch, training: bool) -> Tensor:
+    """Returns what is added to the main branch for `x` (..., width): without its mean, if asked.
+
+    `zero_mean` asks in training only, where dropout breaks a mean of 0.
+    """
     recentred = main_branch == "recentred" or (main_branch == "zero_mean" and training)
     return without_mean(x) if recentred else x
 

@@ -19,7 +19,7 @@ from normlab.errors import UserError
 from normlab.models.attention import CrossAttention, KeysValues, SelfAttention
 from normlab.models.dropout import Dropout
 from normlab.models.network import Role
-from normlab.models.residual import FeedForward, MainBranch, Residual, entering, without_mean
+from normlab.models.residual import FeedForward, MainBranch, Residual, into_branch, without_mean
 from normlab.models.seq2seq import Seq2Seq, State
 from normlab.norms.base import NormFactory, outside_norms, position_wise
 from normlab.types import Count, Few, Fraction
@@ -104,11 +104,11 @@ class Transformer(Seq2Seq):
     def encode(self, src: Tensor, src_lengths: Tensor) -> Memory:
         """Returns the memory of `src` (batch, src_len) int64, padded after `src_lengths`."""
         x = self._embed(self.src_embedding, src, start=0)  # (batch, src_len, width)
-        tokens = torch.arange(src.shape[1], device=src.device) < src_lengths[:, None]
-        mask = tokens[:, None, None, :]  # (batch, 1, 1, src_len)
+        real = torch.arange(src.shape[1], device=src.device) < src_lengths[:, None]
+        mask = real[:, None, None, :]  # (batch, 1, 1, src_len)
         for layer in self.encoder:
-            x = layer(x, mask, tokens)
-        return Memory(x if self.encoder_norm is None else self.encoder_norm(x, tokens), mask)
+            x = layer(x, mask, real)
+        return Memory(x if self.encoder_norm is None else self.encoder_norm(x, real), mask)
 
     def decode(self, memory: Memory, tgt_in: Tensor) -> Tensor:
         """Returns features (batch, tgt_len, width) of `tgt_in` (batch, tgt_len) int64.
@@ -144,8 +144,8 @@ class Transformer(Seq2Seq):
         start = 0 if state.past[0] is None else state.past[0][0].shape[2]
         x = self._embed(self.tgt_embedding, tokens[:, None], start)  # (rows, 1, width)
         past = []
-        for layer, memory, before in zip(self.decoder, keys_values, state.past, strict=True):
-            x, now = layer(x, memory, mask, before, causal=False)
+        for layer, source, before in zip(self.decoder, keys_values, state.past, strict=True):
+            x, now = layer(x, source, mask, before, causal=False)
             past.append(now)
         if self.decoder_norm is not None:
             x = self.decoder_norm(x)
@@ -175,7 +175,7 @@ class Transformer(Seq2Seq):
                 "raise model.max_length, or lower data.max_length and data.eval_max_length."
             )
         x = embedding(tokens) * math.sqrt(self.d_model) + self.positions[start:end]
-        return entering(self.dropout(x), self.main_branch, self.training)
+        return into_branch(self.dropout(x), self.main_branch, self.training)
 
 
 class EncoderLayer(nn.Module):
@@ -202,16 +202,16 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, d_ff, dropout)
         self.feed_forward_residual = Residual(*residual)
 
-    def forward(self, x: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, real: Tensor) -> Tensor:
         """Returns (batch, src_len, width).
 
-        `tokens` (batch, src_len) says to norms which positions are real, `mask` the same to
+        `real` (batch, src_len) says to norms which positions are no padding, `mask` the same to
         attention, (batch, 1, 1, src_len).
         """
-        y, _ = self.self_attention(self.self_residual.enter(x, tokens), mask)
-        x = self.self_residual.leave(x, y, tokens)
-        y = self.feed_forward(self.feed_forward_residual.enter(x, tokens))
-        return self.feed_forward_residual.leave(x, y, tokens)
+        y, _ = self.self_attention(self.self_residual.sublayer_input(x, real), mask)
+        x = self.self_residual.add(x, y, real)
+        y = self.feed_forward(self.feed_forward_residual.sublayer_input(x, real))
+        return self.feed_forward_residual.add(x, y, real)
 
 
 class DecoderLayer(nn.Module):
@@ -243,28 +243,33 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: KeysValues,
+        source: KeysValues,
         mask: Tensor,
         past: KeysValues | None,
         causal: bool = True,
     ) -> tuple[Tensor, KeysValues]:
         """Returns (batch, tgt_len, width) and the target's keys and values, `past` included.
 
-        `memory` holds the source's keys and values, `mask` its tokens. `causal` is for
-        whole sentences; a single next token (incremental decoding) may look at everything before
-        it. Several hypotheses of one source are further positions to the attention to it.
+        `source` holds the source's keys and values, `mask` says which of them are no padding.
+        `causal` is for whole sentences; a single next token (incremental decoding) may look at
+        everything before it. Several hypotheses of one source are further positions to the
+        attention to it.
         """
-        y, now = self.self_attention(self.self_residual.enter(x), None, past, causal)
-        x = self.self_residual.leave(x, y)
-        queries = self.cross_residual.enter(x).reshape(len(mask), -1, x.shape[-1])
-        y = self.cross_attention(queries, *memory, mask).view_as(x)
-        x = self.cross_residual.leave(x, y)
-        y = self.feed_forward(self.feed_forward_residual.enter(x))
-        return self.feed_forward_residual.leave(x, y), now
+        y, now = self.self_attention(self.self_residual.sublayer_input(x), None, past, causal)
+        x = self.self_residual.add(x, y)
+        queries = self.cross_residual.sublayer_input(x).reshape(len(mask), -1, x.shape[-1])
+        y = self.cross_attention(queries, *source, mask).view_as(x)
+        x = self.cross_residual.add(x, y)
+        y = self.feed_forward(self.feed_forward_residual.sublayer_input(x))
+        return self.feed_forward_residual.add(x, y), now
 
 
 def sinusoidal_positions(length: int, d_model: int) -> Tensor:
-    """Returns (length, d_model): sines in the first half of the features, cosines in the second."""
+    """Returns (length, d_model): sines in the first half of the features, cosines in the second.
+
+    As in tensor2tensor and in the authors' toolkit zero, with frequencies from 1 to 1/10,000; those
+    of Vaswani et al. are interleaved and fall by d_model / 2 steps.
+    """
     half = torch.arange(d_model // 2, dtype=torch.float64)
     frequencies = torch.exp(-math.log(10_000) * half / max(d_model // 2 - 1, 1))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies  # (length, half)

@@ -25,7 +25,7 @@ PLAIN = {  # what pydantic calls things, in words of the command line
 }
 
 
-def kind_of(
+def target_of(
     group: str,
     node: Mapping[str, Any],
     trusted: Collection[str] | None = None,

@@ -192,7 +192,7 @@ def check_parts(
     """
     import torch
 
-    placeholders = components.kind_of("task", config.task, trusted).placeholders
+    placeholders = components.target_of("task", config.task, trusted).placeholders
     components.build_schedule(config)
     try:
         with torch.device("meta"):

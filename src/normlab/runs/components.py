@@ -11,7 +11,7 @@ import yaml
 
 from normlab.errors import UserError
 from normlab.paths import CONF
-from normlab.runs.arguments import check_arguments, keys_of, kind_of
+from normlab.runs.arguments import check_arguments, keys_of, target_of
 from normlab.runs.config import Config
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def build_task(config: Config, trusted: Collection[str] | None = None) -> "Task"
     """Returns the task of `config` with its data read.
 
     The fields of `data` go to its target as far as it takes them, the others to the task, with
-    those of `task` and `decoding`. `trusted`: see `kind_of`.
+    those of `task` and `decoding`. `trusted`: see `target_of`.
     """
-    kind = kind_of("task", config.task, trusted)
-    read = kind_of("data", config.data, trusted)
+    kind = target_of("task", config.task, trusted)
+    read = target_of("data", config.data, trusted)
     _check_corpus(config, kind, read)
     data, task = _arguments(config.data), _arguments(config.task)
     of_task = inspect.signature(kind).parameters
@@ -58,7 +58,7 @@ def build_model(
     config: Config, given: Mapping[str, Any], trusted: Collection[str] | None = None
 ) -> "Network":
     """Returns the model of `config` with its norm, not yet initialised; `given` is the task's."""
-    kind = kind_of("model", config.model, trusted)
+    kind = target_of("model", config.model, trusted)
     arguments = _arguments(config.model)
     nodes = {"norm": config.norm} | {
         name: arguments.pop(name) for name in norms_of(kind) if name in arguments
@@ -82,7 +82,9 @@ def _check_corpus(config: Config, task: Callable, read: Callable) -> None:
     if not annotated or issubclass(found, wanted):
         return
     nodes = {path.stem: _stored(path) for path in sorted((CONF / "data").glob("*.yaml"))}
-    fitting = [f"data={n}" for n, at in nodes.items() if _corpus_of(kind_of("data", at)) is wanted]
+    fitting = [
+        f"data={n}" for n, at in nodes.items() if _corpus_of(target_of("data", at)) is wanted
+    ]
     raise UserError(
         f"data={config.names.data} is not for task={config.names.task}: choose "
         f"{' or '.join([*fitting, 'another task'])}."
@@ -102,7 +104,7 @@ def _check_given(
     lacking = needed - {"norm", *norms_of(kind), *arguments, *given}
     if lacking:
         paths = (CONF / "task").glob("*.yaml")  # a global package nests its group
-        tasks = [kind_of("task", (node := _stored(path)).get("task", node)) for path in paths]
+        tasks = [target_of("task", (node := _stored(path)).get("task", node)) for path in paths]
         lacking &= {name for task in tasks for name in task.placeholders}
     if lacking or not given.keys() <= parameters.keys():
         raise UserError(
@@ -127,7 +129,7 @@ def build_norm(name: str, node: Any, trusted: Collection[str] | None = None) -> 
         raise UserError(
             f"{group}={node} is wrong: choose an option of conf/norm, as in `norm@{group}=rmsnorm`."
         )
-    kind = kind_of("norm", node, trusted, key=group)
+    kind = target_of("norm", node, trusted, key=group)
     arguments = check_arguments(group, kind, _arguments(node), given=FROM_MODEL)
 
     def norm(dim: int, /, **layout: Any) -> "Norm":
@@ -149,7 +151,7 @@ def stock_norms(**changes: Any) -> dict[str, "NormFactory"]:
 def stock_norm(name: str, **changes: Any) -> "NormFactory":
     """Returns the norm `name` of conf/norm, with `changes` to the fields that it has."""
     node = _stored(CONF / "norm" / f"{name}.yaml")
-    kind = kind_of("norm", node)
+    kind = target_of("norm", node)
     arguments = check_arguments("norm", kind, _arguments(node), given=FROM_MODEL)
     # Changes are not checked like a config: an analysis may set an eps of 0.
     known = {key: value for key, value in changes.items() if key in arguments}

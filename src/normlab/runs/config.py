@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normlab.errors import UserError
 from normlab.runs.arguments import sentence
 from normlab.training.settings import TrainerSettings
-from normlab.types import Names as NameList
-from normlab.types import Seed
+from normlab.types import NameList, Seed
 
 Node = dict[str, Any]  # the fields of a group whose target's signature says what they may be
 
@@ -73,7 +72,7 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
 
-def check(cfg: DictConfig) -> Config:
+def parse_config(cfg: DictConfig) -> Config:
     """Returns the composed config as typed objects.
 
     Raises UserError naming the first key that is unknown, missing, of a wrong type or out of range.

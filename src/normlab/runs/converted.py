@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from normlab.errors import UserError
 from normlab.files import write_json
 from normlab.runs import components
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.directory import open_directory
 from normlab.runs.identity import owner
 from normlab.runs.loaded import LoadedRun, load_run
@@ -34,7 +34,7 @@ def convert_run(run_dir: Path, to: str, out: Path, checkpoint: str = "") -> dict
     data = run.directory.stored_data()
     assert data is not None  # load_run has read it
     plain = _config(run, to)
-    config = check(OmegaConf.create(plain))
+    config = parse_config(OmegaConf.create(plain))
     target = components.build_model(config, data["model_arguments"]).eval()
     conversion.convert(run.model, target)  # type: ignore[arg-type]
     with open_directory(out) as directory:

@@ -20,10 +20,10 @@ from normlab.errors import UserError
 from normlab.ranks import place
 from normlab.runs import components
 from normlab.runs.assemble import assemble
-from normlab.runs.config import Config, check
+from normlab.runs.config import Config, parse_config
 from normlab.runs.directory import RunDirectory, open_directory
 from normlab.runs.failures import disk_in_words, expected, log_traceback, memory_in_words
-from normlab.runs.summary import head, in_words, result
+from normlab.runs.summary import closing_lines, head, result
 from normlab.training.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _follow(cfg: DictConfig) -> dict[str, Any]:
         return order["summary"]
     summary: dict[str, Any] = {}
     try:
-        _train_and_test(check(cfg), RunDirectory(Path(order["run_dir"])), summary, [])
+        _train_and_test(parse_config(cfg), RunDirectory(Path(order["run_dir"])), summary, [])
     except Exception as error:
         # Its logger is silent; the first process only sees that it has gone.
         print(f"process {distributed.rank()}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -106,7 +106,7 @@ def _run(
     lead: Callable[[dict[str, Any]], None] = lambda order: None,
 ) -> dict[str, Any]:
     try:
-        config = check(cfg)
+        config = parse_config(cfg)
         summary = head(config)
     except UserError as error:
         if not directory.has_progress():
@@ -147,7 +147,7 @@ def _train_and_test(
 ) -> None:
     from normlab import distributed
 
-    with distributed.losses_said():
+    with distributed.lost_process_in_words():
         parts = assemble(config, directory, training=True)
     task, rank = parts.task, distributed.rank()
     if rank == 0:
@@ -171,12 +171,12 @@ def _train_and_test(
     from normlab.training.tracking import Tracker
 
     checkpoints = parts.checkpoints
-    with distributed.losses_said():
+    with distributed.lost_process_in_words():
         state = checkpoints.newest_state()
         distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
     path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
-        distributed.losses_said(),
+        distributed.lost_process_in_words(),
         # Outside: a job that is preempted asks to be requeued on leaving `interrupts`, before the
         # upload, which may hang.
         _dashboard(config, directory, summary) if rank == 0 else nullcontext() as dashboard,
@@ -220,7 +220,7 @@ def _train_and_test(
         if rank == 0:  # before the upload, in which a signal ends the process
             directory.write_summary(summary)
     alone = None if _in_sweep() else overrides
-    for line in in_words(task, summary, config, alone, directory.path):
+    for line in closing_lines(task, summary, config, alone, directory.path):
         log.info("%s", line)
 
 

@@ -11,7 +11,7 @@ from normlab.errors import UserError
 from normlab.files import hash_text
 from normlab.runs import components
 from normlab.runs.assemble import Parts, assemble
-from normlab.runs.config import Config, check
+from normlab.runs.config import Config, parse_config
 from normlab.runs.directory import RunDirectory
 from normlab.runs.environment import device_of, prepare
 from normlab.runs.identity import owner
@@ -65,7 +65,7 @@ def load_run(
         raise UserError(f"{run_dir} is no run directory: {directory.config} does not exist.")
     if data is None:
         raise UserError(f"{directory.data} is missing or damaged: the run has not begun to train.")
-    config = check(OmegaConf.create(plain))
+    config = parse_config(OmegaConf.create(plain))
     where = device_of(device)
     checkpoint = checkpoint or (directory.stored_summary() or {}).get("weights", "best")
     model = components.build_model(config, data["model_arguments"], trusted)

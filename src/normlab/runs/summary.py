@@ -84,7 +84,7 @@ def _learned(task: "Task", progress: "Progress") -> dict[str, Any]:
     return {"guessing": {"metric": key, "value": value}, "learned": learned}
 
 
-def in_words(
+def closing_lines(
     task: "Task",
     summary: dict[str, Any],
     config: Config,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.paths import CONF
 from normlab.runs import components
-from normlab.runs.config import check
+from normlab.runs.config import parse_config
 from normlab.runs.sweeps import compose_job
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def model_of_record(config: Mapping[str, Any], vocab: int) -> "Network":
 def _fresh(composed: "DictConfig", vocab: int, **options: Collection[str]) -> "Network":
     import torch
 
-    config = check(composed)
+    config = parse_config(composed)
     torch.manual_seed(config.seed)
     model = components.build_model(config, {"vocab": vocab}, **options)
     components.initialize_model(model, config)

@@ -13,7 +13,7 @@ from pathlib import Path
 from normlab.errors import UserError
 from normlab.tasks.hub import load_splits
 from normlab.tasks.translation.tokenised import looks_tokenised
-from normlab.types import Names
+from normlab.types import NameList
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def grammar(
     return Corpus(bitext("train"), bitext("dev"), {"test": bitext("test")})
 
 
-def text(*, dir: str, train: str, dev: str, test: Names, src: str, tgt: str) -> Corpus:
+def text(*, dir: str, train: str, dev: str, test: NameList, src: str, tgt: str) -> Corpus:
     """Return the `Corpus` in the plain-text files `dir/<name>.<language>`, or the same with `.gz`.
 
     `train` and `dev` are file names without the language, `test` is a list of them. A relative
@@ -128,7 +128,7 @@ def hub(
     revision: str,
     train: str,
     dev: str,
-    test: Names,
+    test: NameList,
     src: str,
     tgt: str,
     format: str,
