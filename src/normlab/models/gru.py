@@ -47,7 +47,11 @@ class GRU(Implemented):
         weight: Tensor,
         bias: Tensor | None,
     ) -> Tensor:
-        """Returns the state after `h` (batch, d_hidden) and the input `x` (what `read` gives)."""
+        """Returns the state after `h` (batch, d_hidden) and the input `x` (what `read` gives).
+
+        `weight` and `bias` are `recurrent_weights()`, which the caller reads once for a sequence:
+        to read a re-parameterised weight (WeightNorm) is to compute it.
+        """
         summed = F.linear(h, weight, bias)
         x_gates, x_candidate = x
         gates_norm, candidate_norm = self.recurrent_gates_norm, self.recurrent_candidate_norm

@@ -26,14 +26,13 @@ NO_MATRICES = {EMBEDDINGS, "softmax", "score"}
 def initialize(
     model: Network, *, scheme: Scheme, scale: Positive, mean: float, apply_to: NameList
 ) -> list[str]:
-    """Initialises `model` in place and returns the names of the parameters whose mean was shifted.
+    """Initialises `model` in place and returns the names of the parameters that `apply_to` selects.
 
     scheme: `xavier_uniform` (scale = gain; embeddings are N(0, 1/d_model), as in the paper's
     Transformer), `uniform` in (-scale, scale), `normal` with standard deviation `scale`, the last
     two for embeddings too, or `nematus`: as `normal`, but the square matrices that the model names
     are random orthogonal. Then `mean` is added to every parameter that `apply_to` selects: role
-    names of the model, `matrices` (all roles but embeddings, softmax and attention score),
-    `gaussian` (all that `nematus` does not make orthogonal) or `all` roles. Biases of linear
+    names of the model, or GROUPS, above. Biases of linear
     maps become 0, others keep what their module gave them (an LSTM its forget gates'); what
     belongs to a norm stays as the norm made it, unless `apply_to` holds `norms`: then gains and
     biases are drawn from N(mean, scale²) too. Raises UserError for a role the model does not have.

@@ -99,11 +99,11 @@ class SentenceEncoder(nn.Module):
         """Returns states (batch, d_hidden)."""
         words, lengths = sentences
         x = self.dropout(self.embedding(words.t()))  # (len, batch, d_embedding)
-        inputs = self.gru.read(x)  # gates and candidate, (len, batch, ...)
+        gates, candidate = self.gru.read(x)  # (len, batch, ...)
         weights = self.gru.recurrent_weights()
         h = torch.zeros(len(words), self.gru.d_hidden, dtype=weights[0].dtype, device=words.device)
         states = []
-        for at in zip(*(part.unbind(0) for part in inputs), strict=True):
+        for at in zip(gates.unbind(0), candidate.unbind(0), strict=True):
             h = self.step(h, at, weights)
             states.append(h)
         # Padding comes after the sentence: no state up to its last word has seen it.

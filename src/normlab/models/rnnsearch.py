@@ -8,7 +8,6 @@ each, one for both gates together and one for the candidate.
 One deviation: the first target embedding is that of BOS, as in our Transformer, not a zero vector.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -87,15 +86,15 @@ class RNNSearch(Seq2Seq):
         weights = []
         for gru, tokens in zip(self.encoder, (src, src.gather(1, mirror)), strict=True):
             x = self.dropout(self.src_embedding(tokens.t()))  # (src_len, batch, d_embedding)
-            read = gru.read(x)
-            inputs.append(list(zip(*(part.unbind(0) for part in read), strict=True)))
+            gates, candidate = gru.read(x)
+            inputs.append(zip(gates.unbind(0), candidate.unbind(0), strict=True))
             weights.append(gru.recurrent_weights())
         zero = torch.zeros(
             len(src), self.gru1.d_hidden, dtype=weights[0][0].dtype, device=src.device
         )
         states = [(zero, zero)]
-        for forward, backward in zip(*inputs, strict=True):
-            states.append(self._encoder_step(*states[-1], forward, backward, *weights))
+        for x_forward, x_backward in zip(*inputs, strict=True):
+            states.append(self._encoder_step(*states[-1], x_forward, x_backward, *weights))
         forward, backward = (torch.stack(s, dim=1) for s in zip(*states[1:], strict=True))
         backward = backward.gather(1, mirror[:, :, None].expand_as(backward))
         annotations = torch.cat((forward, backward), dim=-1)  # (batch, src_len, 2 * d_hidden)
@@ -116,8 +115,8 @@ class RNNSearch(Seq2Seq):
         y = self.dropout(self.tgt_embedding(tgt_in.t()))  # (tgt_len, batch, d_embedding)
         weights = self._step_weights()
         hidden, states, alphas = memory.s0, [], []
-        read = self.gru1.read(y)
-        for x in zip(*(part.unbind(0) for part in read), strict=True):
+        gates, candidate = self.gru1.read(y)
+        for x in zip(gates.unbind(0), candidate.unbind(0), strict=True):
             hidden, alpha = self._decoder_step(hidden, x, memory, *weights)
             states.append(hidden)
             alphas.append(alpha)
@@ -168,14 +167,10 @@ class RNNSearch(Seq2Seq):
                 roles[weight] = Role("input", blocks=3 if name.endswith(".input") else 1)
         return roles
 
-    def compiled(self, forward: Callable) -> Callable:
-        """Compiles the two time steps; returns `forward` as it is.
-
-        Compiled as a whole, the loops would be unrolled anew for each pair of sentence lengths.
-        """
+    def compile_steps(self) -> None:
+        """Compiles the two time steps: whole loops would be unrolled for each pair of lengths."""
         self._encoder_step = torch.compile(self._encoder_step, dynamic=True)  # type: ignore[method-assign]
         self._decoder_step = torch.compile(self._decoder_step, dynamic=True)  # type: ignore[method-assign]
-        return forward
 
     def hidden_to_hidden(self) -> dict[str, Norm]:
         """Returns the norms on the decoder's hidden-to-hidden products, each called once in a step.

@@ -1,10 +1,8 @@
 """What training, search and scoring ask of a model."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from normlab.models.network import Network
@@ -49,8 +47,3 @@ class Seq2Seq(Network):
 
         The rows are those of `state.past`, a whole number of them for each sentence.
         """
-
-    def compiled(self, forward: Callable) -> Callable:
-        """Returns `forward`, which calls this model, compiled; a model with a loop over positions
-        compiles what stands inside the loop instead."""
-        return torch.compile(forward, dynamic=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from normlab.models.seq2seq import Seq2Seq
@@ -16,19 +17,24 @@ class TranslationObjective(nn.Module):
     def __init__(self, model: Seq2Seq, label_smoothing: float):
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
-        self.features = self._features
 
     def forward(self, batch: Batch) -> Sums:
         """Returns two sums over the batch's target tokens, in nats: `loss`, smoothed, and `nll`."""
-        features = self.features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
+        features = self._features(batch.src, batch.src_lengths, batch.tgt_in, batch.positions)
         weight, bias = self.model.output_layer()
         loss, nll = token_loss(features, weight, bias, batch.labels, self.label_smoothing)
         count = len(batch.labels)
         return {"loss": (loss, count), "nll": (nll, count)}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles the model, in the way that suits it; the loss is a kernel of its own."""
-        self.features = self.model.compiled(self._features)
+        """Compiles the time steps of a recurrent model, of any other its encoder and decoder.
+
+        The loss is a kernel of its own.
+        """
+        if hasattr(self.model, "compile_steps"):
+            self.model.compile_steps()
+        else:
+            self._features = torch.compile(self._features, dynamic=True)  # type: ignore[method-assign]
 
     def _features(
         self, src: Tensor, src_lengths: Tensor, tgt_in: Tensor, positions: Tensor
