@@ -125,7 +125,7 @@ def _run(
         return done
     directory.record(plain, overrides)
     try:
-        # What stands here until the end is true also of a process that is killed.
+        # A process that is killed writes nothing more: until the end the summary says so.
         directory.write_summary(summary | {"status": "interrupted"})
         lead({"run_dir": str(directory.path)})
         with memory_in_words():
@@ -145,6 +145,7 @@ def _run(
 def _train_and_test(
     config: Config, directory: RunDirectory, summary: dict[str, Any], overrides: list[str]
 ) -> None:
+    """Trains and tests; `summary` is filled as results come, so that a failed run keeps its own."""
     from normlab import distributed
 
     with distributed.lost_process_in_words():
@@ -185,21 +186,21 @@ def _train_and_test(
         Console(config.trainer, task.metric.key, silent=rank > 0) as console,
     ):
         trainer = Trainer(
-            parts.model,
-            parts.objective,
-            parts.optimizer,
-            parts.schedule.learning_rate,
-            partial(task.batches, rank=rank, world_size=distributed.world_size()),
-            parts.evaluate,
-            task.metric,
-            config.trainer,
-            tracker,
-            checkpoints,
-            parts.device,
-            parts.environment,
-            console,
-            parts.schedule.beta1,
-            task.samples,
+            model=parts.model,
+            objective=parts.objective,
+            optimizer=parts.optimizer,
+            learning_rate=parts.schedule.learning_rate,
+            batches=partial(task.batches, rank=rank, world_size=distributed.world_size()),
+            evaluate=parts.evaluate,
+            metric=task.metric,
+            settings=config.trainer,
+            tracker=tracker,
+            checkpoints=checkpoints,
+            device=parts.device,
+            environment=parts.environment,
+            show=console,
+            beta1=parts.schedule.beta1,
+            samples=task.samples,
         )
         progress = trainer.train(state, interrupted)
         summary |= result(task, progress)

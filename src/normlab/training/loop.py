@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab import distributed
+from normlab.devices import autocast
 from normlab.tasks.task import Batch, Metric, Sample
 from normlab.training.checkpoint import Checkpoints
 from normlab.training.limits import limit_reached
@@ -17,7 +18,7 @@ from normlab.training.progress import Progress
 from normlab.training.schedules import unchanged
 from normlab.training.settings import TrainerSettings
 from normlab.training.signals import Interrupted, Interrupts
-from normlab.training.step import autocast, update
+from normlab.training.step import update
 from normlab.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,8 @@ class Trainer:
         progress.start_segment(self.environment)
         self.window = window = Window(settings.log_every, self.device, progress.window)
         self.clock = Clock(self.device)
-        batches: Batches = ()
-        if progress.evaluation_due:
+        self._epoch: Batches = ()
+        if progress.evaluation_due:  # an interrupt put it off
             self._evaluate(interrupts)
             if progress.evaluation_due:
                 progress.status = "interrupted"
@@ -87,31 +88,7 @@ class Trainer:
         last = distributed.from_first(limit_reached(settings, progress))
         while progress.status == "running" and not last:
             self.clock.start()
-            # batch
-            chosen = []
-            for _ in range(settings.accumulate):
-                if not batches:
-                    batches = self.batches(progress.epoch)
-                chosen.append(batches[progress.batch]().to(self.device))
-                progress.batch += 1
-                if progress.batch == len(batches):
-                    progress.epoch, progress.batch, batches = progress.epoch + 1, 0, ()
-            # forward, backward, clip, step
-            progress.step += 1
-            lr = self.learning_rate(progress.step)
-            sums, grad_norm = update(
-                self.objective,
-                chosen,
-                self.parameters,
-                self.optimizer,
-                lr,
-                clip=settings.clip,
-                precision=autocast(settings.precision, self.device),
-                beta1=self.beta1(progress.step),
-                matrices=self.matrices if progress.step % settings.log_every == 0 else None,
-            )
-            window.add(sums, grad_norm, sum(batch.items for batch in chosen))
-
+            lr = self._step()
             reached = limit_reached(settings, progress, window.seconds + self.clock.seconds)
             last, stop = distributed.any_of(reached, interrupts.requested)
             to_log = last or progress.step % settings.log_every == 0
@@ -133,7 +110,8 @@ class Trainer:
             if to_evaluate and stop:
                 progress.evaluation_due = True  # put off until the run goes on
             elif to_evaluate:
-                if to_save and distributed.world_size() > 1:  # who cannot cut an evaluation short
+                if to_save and distributed.world_size() > 1:
+                    # Saved before, for these processes cannot cut an evaluation short.
                     progress.evaluation_due = True
                     self._save(interrupts, regular=False)
                 self._evaluate(interrupts)
@@ -149,6 +127,37 @@ class Trainer:
         elif progress.status == "interrupted":
             distributed.gather(None)  # none leaves while the first still writes
         return progress
+
+    def _step(self) -> float:
+        """Takes one optimiser step, adds it to the window and returns its learning rate."""
+        settings, progress = self.settings, self.progress
+        batches = [self._next_batch() for _ in range(settings.accumulate)]
+        progress.step += 1
+        lr = self.learning_rate(progress.step)
+        sums, grad_norm = update(
+            self.objective,
+            batches,
+            self.parameters,
+            self.optimizer,
+            lr,
+            clip=settings.clip,
+            precision=autocast(settings.precision, self.device),
+            beta1=self.beta1(progress.step),
+            matrices=self.matrices if progress.step % settings.log_every == 0 else None,
+        )
+        self.window.add(sums, grad_norm, sum(batch.items for batch in batches))
+        return lr
+
+    def _next_batch(self) -> Batch:
+        """Returns the next batch on the device, in the next epoch when this one has no more."""
+        progress = self.progress
+        if not self._epoch:
+            self._epoch = self.batches(progress.epoch)
+        batch = self._epoch[progress.batch]().to(self.device)
+        progress.batch += 1
+        if progress.batch == len(self._epoch):
+            progress.epoch, progress.batch, self._epoch = progress.epoch + 1, 0, ()
+        return batch
 
     def _log(self, lr: float) -> None:
         window, progress = self.window, self.progress
