@@ -12,10 +12,11 @@ import pytest
 import torch
 from tiny import TINY, TINY_RNN
 
+from normlab.devices import autocast
 from normlab.runs import components
 from normlab.runs.config import parse_config
 from normlab.runs.sweeps import compose_job
-from normlab.training.step import autocast, update
+from normlab.training.step import update
 
 RECORDED = Path(__file__).with_name("loss_curves.json")
 CONF = Path(__file__).parents[1] / "conf"

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.devices import autocast
 from normlab.errors import UserError
 from normlab.training.schedules import LinearDecay, constant, inverse_sqrt
-from normlab.training.step import autocast, update
+from normlab.training.step import update
 
 
 def test_inverse_sqrt_rises_linearly_peaks_at_warmup_and_falls_as_a_root():

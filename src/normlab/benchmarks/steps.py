@@ -17,6 +17,7 @@ from torch import nn
 from normlab import norms
 from normlab.benchmarks.norms import KINDS
 from normlab.benchmarks.timing import interleave
+from normlab.devices import autocast
 from normlab.errors import UserError
 from normlab.models.gru import GRU
 from normlab.paths import experiments
@@ -27,7 +28,7 @@ from normlab.runs.assemble import check_parts
 from normlab.runs.config import Config, parse_config
 from normlab.runs.sweeps import compose_job
 from normlab.tasks.task import Batch, Sums, Task
-from normlab.training.step import autocast, compile_step, update
+from normlab.training.step import compile_step, update
 
 # What ratios are to: torch's LayerNorm, or the formula where torch's does not fit the axes.
 BASELINES = ("layernorm native", "layernorm composed")

@@ -92,7 +92,7 @@ class NormFactory(Protocol):
 
 
 def position_wise(norm: NormFactory) -> NormFactory:
-    """Returns `norm` for a decoder, which must not see later positions.
+    """Returns `norm` for where each position is normalised by itself: decoders and recurrences.
 
     Calling it raises UserError for a norm whose statistics go over positions, and TypeError for
     what is no Norm.

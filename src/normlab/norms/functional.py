@@ -38,7 +38,7 @@ def prms_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float, k
 def l2_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """L2-Norm, Table 2: a / |a| * gain with |a| = sqrt(sum(a^2) + eps).
 
-    But for eps it is RMSNorm over sqrt(n).
+    But for eps it is RMSNorm's output divided by sqrt(n).
     """
     a = statistics_dtype(x)
     square = a.square().sum(-1, keepdim=True)

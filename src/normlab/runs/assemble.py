@@ -112,7 +112,7 @@ class Parts:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Sets the objective to evaluation, at the run's precision, and back."""
-        from normlab.training.step import autocast
+        from normlab.devices import autocast
 
         self.objective.eval()
         try:

@@ -26,11 +26,11 @@ def model_of_record(config: Mapping[str, Any], vocab: int) -> "Network":
     return _fresh(OmegaConf.create(dict(config)), vocab, trusted=())
 
 
-def _fresh(composed: "DictConfig", vocab: int, **options: Collection[str]) -> "Network":
+def _fresh(composed: "DictConfig", vocab: int, trusted: Collection[str] | None = None) -> "Network":
     import torch
 
     config = parse_config(composed)
     torch.manual_seed(config.seed)
-    model = components.build_model(config, {"vocab": vocab}, **options)
+    model = components.build_model(config, {"vocab": vocab}, trusted)
     components.initialize_model(model, config)
     return model

@@ -62,8 +62,3 @@ def update(
         matrices.after_step()
     optimizer.zero_grad(set_to_none=True)
     return totals, grad_norm
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Returns the context in which a model runs at `precision`, fp32 or bf16."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

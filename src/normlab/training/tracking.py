@@ -26,10 +26,9 @@ class Dashboard(Protocol):
 class Tracker:
     """Writes metrics to `metrics.jsonl` and mirrors them to a dashboard when there is one.
 
-    The file begins with `text`, the lines that a checkpoint knows; whatever stood there is replaced
-    by them: what a killed run wrote after that checkpoint, and what a fault made of the rest.
-    `text` then grows with each line. Of several processes the first one writes; `path` None writes
-    nothing.
+    `text` is all of the file that the checkpoint knows: on entry the file becomes just that, so
+    that lines which a killed run wrote after that checkpoint are gone. Each new line goes into
+    both. Of several processes the first one writes; `path` None writes nothing.
     """
 
     def __init__(self, path: Path | None, dashboard: Dashboard | None = None, text: str = ""):

@@ -88,7 +88,9 @@ def test_a_finished_sentence_may_stay_in_the_batch_for_a_while(seed, size):
     table, limits = chain(seed, 6), torch.tensor([1, 2, 8, 3, 5, 8])
     expected = search.beam(step, start(table), limits, BOS, EOS, size, 0.6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_looks", lambda length, longest, device: length in (3, longest))
+        patch.setattr(
+            search, "_drops_finished", lambda length, longest, device: length in (3, longest)
+        )
         assert search.beam(step, start(table), limits, BOS, EOS, size, 0.6) == expected
 
 

@@ -1,7 +1,7 @@
 """Batches by token count: which sentences go together, and the tensors made of them.
 
-An epoch's batches are a pure function of (lengths, seed, epoch, rank), so a place in the data
-is two integers, the epoch and the number of the batch.
+An epoch's batches are a pure function of (lengths, batch_tokens, pool, seed, epoch), so a place in
+the data is two integers, the epoch and the number of the batch.
 """
 
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ class Batch:
 
 
 def epoch_batches(
-    lengths_src: np.ndarray,
-    lengths_tgt: np.ndarray,
+    src_lengths: np.ndarray,
+    tgt_lengths: np.ndarray,
     *,
     batch_tokens: int,
     pool: int,
@@ -89,17 +89,17 @@ def epoch_batches(
     if pool < 1:
         raise UserError(f"the batching pool is {pool} sentences: set it to 1 or more.")
     rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths_src))
+    order = rng.permutation(len(src_lengths))
     batches = []
     for start in range(0, len(order), pool):
         members = order[start : start + pool]
-        members = members[_length_order(lengths_src[members], lengths_tgt[members])]
-        batches += _cut(members, lengths_src, lengths_tgt, batch_tokens)
+        members = members[_length_order(src_lengths[members], tgt_lengths[members])]
+        batches += _cut(members, src_lengths, tgt_lengths, batch_tokens)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def eval_batches(
-    lengths_src: np.ndarray, lengths_tgt: np.ndarray, *, batch_tokens: int
+    src_lengths: np.ndarray, tgt_lengths: np.ndarray, *, batch_tokens: int
 ) -> list[np.ndarray]:
     """Return batches that hold every sentence once, sorted by length, the longest first.
 
@@ -107,7 +107,7 @@ def eval_batches(
     `[rank::world_size]`. The longest come first so that memory runs out at once or never.
     """
     _check_batch_tokens(batch_tokens)
-    return _cut(_length_order(lengths_src, lengths_tgt), lengths_src, lengths_tgt, batch_tokens)[
+    return _cut(_length_order(src_lengths, tgt_lengths), src_lengths, tgt_lengths, batch_tokens)[
         ::-1
     ]
 
@@ -157,23 +157,23 @@ def _check_batch_tokens(batch_tokens: int) -> None:
         raise UserError(f"batch_tokens must be >= 1, got {batch_tokens}.")
 
 
-def _length_order(lengths_src: np.ndarray, lengths_tgt: np.ndarray) -> np.ndarray:
+def _length_order(src_lengths: np.ndarray, tgt_lengths: np.ndarray) -> np.ndarray:
     """Return the order, shortest first, in which neighbours are alike on both sides.
 
     Sorted by the longer side, which the budget counts; then by which side is the longer one and
     by how much, up and down in turn, so that the difference does not jump where the width grows.
     On Multi30k with 2048 tokens: 3 % padding, against 6.5 % when sorted by (target, source).
     """
-    width = np.maximum(lengths_src, lengths_tgt)
-    difference = lengths_src - lengths_tgt
+    width = np.maximum(src_lengths, tgt_lengths)
+    difference = src_lengths - tgt_lengths
     return np.lexsort((np.where(width % 2, difference, -difference), width))
 
 
 def _cut(
-    order: np.ndarray, lengths_src: np.ndarray, lengths_tgt: np.ndarray, batch_tokens: int
+    order: np.ndarray, src_lengths: np.ndarray, tgt_lengths: np.ndarray, batch_tokens: int
 ) -> list[np.ndarray]:
     """Return `order` cut into consecutive batches, each as long as the budget allows."""
-    widths = np.maximum(lengths_src, lengths_tgt)[order]
+    widths = np.maximum(src_lengths, tgt_lengths)[order]
     batches = []
     start = 0
     while start < len(order):

@@ -4,7 +4,6 @@ The cache is keyed by content, so it is never stale: other sentences, sizes, tok
 or code make another entry, and runs of a sweep that start together share one.
 """
 
-import hashlib
 import json
 import logging
 import time
@@ -19,7 +18,7 @@ import tokenizers
 from tokenizers import Tokenizer
 
 from normlab.errors import UserError
-from normlab.files import hash_json, hash_text
+from normlab.files import hash_file, hash_json, hash_text
 from normlab.tasks.cache import Arrays, cached
 from normlab.tasks.translation import tokenizer
 from normlab.tasks.translation.batching import EncodedBitext
@@ -65,7 +64,9 @@ def encode_corpus(
         if limit < 2:
             raise UserError(f"{name}={limit} leaves no room for a word and EOS: set 2 or more.")
     contents = _contents(corpus)
-    key = hash_json([contents, vocab_size, limits, tokenizers.__version__, *_source_hashes()])
+    key = hash_json(
+        [contents, vocab_size, limits, tokenizers.__version__, *map(hash_file, SOURCES)]
+    )
 
     def make() -> Arrays:
         started = time.monotonic()
@@ -188,10 +189,6 @@ def _contents(corpus: Corpus) -> dict[str, Any]:
 def _content(bitext: Bitext) -> dict[str, Any]:
     # Hashed as JSON, so that sentences cannot run together.
     return {"sentences": len(bitext.src), "sha256": hash_json([bitext.src, bitext.tgt])}
-
-
-def _source_hashes() -> list[str]:
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in SOURCES]
 
 
 def _arrays(corpus: EncodedCorpus) -> Arrays:

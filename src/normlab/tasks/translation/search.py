@@ -2,7 +2,7 @@
 
 What a state is says models.seq2seq.State: a memory with a row a sentence, a past with a row a
 hypothesis. Everything is an array over the sentences of the batch, so that a device is not waited
-for at each token; how often a finished sentence is looked for and leaves the batch, `_looks` says.
+for at each token; how often finished sentences are looked for and leave it `_drops_finished` says.
 """
 
 from collections.abc import Callable
@@ -50,14 +50,14 @@ def greedy(step: Step, state: Any, max_lengths: Tensor, bos: int, eos: int) -> l
         tokens = logits.argmax(-1)
         alive.written[:, length - 1] = torch.where(alive.done, eos, tokens)
         alive.done.logical_or_((tokens == eos) | (length >= alive.limit))
-        if _looks(length, longest, results.device):
+        if _drops_finished(length, longest, results.device):
             keep = (~alive.done).nonzero()[:, 0]
             if len(keep) < len(alive.done):
                 results[alive.sentence] = alive.written
                 alive, tokens, state = reorder((alive, tokens, state), keep)
             if len(keep) == 0:
                 break
-    return _texts(results, eos)
+    return _until_eos(results, eos)
 
 
 def length_penalty(length: Length, alpha: float) -> Length:
@@ -114,7 +114,7 @@ def beam(
         beams, sources = _extend(beams, logits, length, eos, alpha)
         first_row = torch.arange(0, len(logits), size, device=device)[:, None]
         rows = first_row + sources  # (alive, size) of the current state that go on
-        if _looks(length, longest, device):
+        if _drops_finished(length, longest, device):
             keep = (~beams.done).nonzero()[:, 0]
             if len(keep) < len(rows):
                 results[beams.sentence] = beams.best
@@ -124,7 +124,7 @@ def beam(
                 state = state._replace(memory=reorder(state.memory, keep))
         state = state._replace(past=reorder(state.past, rows.flatten()))
         tokens = beams.written[:, :, length - 1].flatten()
-    return _texts(results, eos)
+    return _until_eos(results, eos)
 
 
 def _extend(
@@ -185,12 +185,12 @@ def _rows(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
 
 
-def _looks(length: int, longest: int, device: torch.device) -> bool:
+def _drops_finished(length: int, longest: int, device: torch.device) -> bool:
     """Returns whether finished sentences leave the batch now: on a device, that means waiting."""
     return device.type == "cpu" or length % 8 == 0 or length == longest
 
 
-def _texts(written: Tensor, eos: int) -> list[list[int]]:
+def _until_eos(written: Tensor, eos: int) -> list[list[int]]:
     """Returns the tokens of each row before its first `eos`."""
     rows = written.tolist()
     return [row[: row.index(eos)] if eos in row else row for row in rows]

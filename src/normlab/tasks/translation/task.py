@@ -83,7 +83,11 @@ class Translation(Task):
         return {"vocab": self.tokenizer.get_vocab_size()}
 
     def objective(self, model: Seq2Seq) -> TranslationObjective:
-        """Returns the cross entropy of `model`, a Seq2Seq."""
+        """Returns the cross entropy of `model`, a Seq2Seq.
+
+        Raises UserError if `hidden_stats` cannot be measured in it: now, not at the first
+        evaluation.
+        """
         if self.hidden_stats and not hidden.measurable(model):
             geometry.check(model)
         return TranslationObjective(model, self.label_smoothing)

@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer
 
 from normlab import distributed
+from normlab.devices import autocast
 from normlab.errors import UserError
 from normlab.models.seq2seq import Seq2Seq
 from normlab.tasks.translation import search
@@ -79,8 +80,7 @@ class Translator:
         lengths = encoded.src_lengths.tolist()
         cut = [i for i, n in zip(written, lengths, strict=True) if n > self.max_length]
         data, _ = truncate(encoded, self.max_length)
-        bf16 = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(self.precision, self.device):
             translations = translate(
                 self.model,
                 self.tokenizer,

@@ -51,11 +51,9 @@ from normlab.tasks.translation.grammar.phrases import (
 Rng = random.Random
 
 
-def random_noun_phrase(
-    rng: Rng, kind: str, *, negated: bool = False, plural: bool | None = None
-) -> NounPhrase:
+def random_noun_phrase(rng: Rng, kind: str, *, negated: bool = False) -> NounPhrase:
     """A noun of the kind with a determiner and up to two adjectives."""
-    plural = rng.random() < 0.3 if plural is None else plural
+    plural = rng.random() < 0.3
     noun = rng.choice(NOUNS[kind])
     word, roll = rng.choice(POOLS["negated" if negated else plural]), rng.random()
     determiner = DETERMINERS[word]
