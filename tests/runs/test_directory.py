@@ -189,13 +189,15 @@ def test_a_finished_run_that_is_extended_killed_and_started_again_goes_on(tiny_c
 def test_changed_data_are_refused_and_the_set_is_named(tiny_config, text, tmp_path, name):
     files = shutil.copytree(text, tmp_path / "text")
     config = tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=2")
-    run(config, tmp_path / "r", [])
+    before = run(config, tmp_path / "r", [])
     lines = (files / f"{name}.de").read_text().split("\n")
     (files / f"{name}.de").write_text("\n".join(["Ein anderer Satz.", *lines[1:]]))
     longer = tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=4")
     shown = {"train": "train(, subwords)?", "dev": "dev", "test": "test/test"}[name]
     with pytest.raises(UserError, match=rf"data have changed since the run .* began \({shown}\)"):
         run(longer, tmp_path / "r", [])
+    there = summary_of(tmp_path / "r")  # the result that was there
+    assert (there["status"], there["test"]) == ("completed", before["test"])
     shutil.copytree(text, files, dirs_exist_ok=True)
     assert run(longer, tmp_path / "r", [])["steps"] == 4
 
@@ -292,6 +294,24 @@ def test_a_run_is_loaded_with_the_weights_it_was_tested_with(own):
         list(load_run(own, name, "cpu").model.parameters()) for name in ("", "last", "best")
     )
     assert all(map(torch.equal, loaded, last)) and not all(map(torch.equal, last, best))
+
+
+def test_where_the_summary_is_lost_a_run_with_an_average_is_loaded_with_it(own):
+    config = own / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("average: 0", "average: 2"))
+    (own / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"average\.pt"):
+        load_run(own)
+
+
+@pytest.mark.slow
+def test_the_translation_of_a_blank_test_line_is_empty(tiny_config, text, tmp_path):
+    files = shutil.copytree(text, tmp_path / "text")
+    lines = (files / "test.en").read_text().split("\n")
+    (files / "test.en").write_text("\n".join([" ", *lines[1:]]))
+    run(tiny_config(*TEXT, f"data.dir={files}", "trainer.max_steps=2"), tmp_path / "r", [])
+    (made,) = (tmp_path / "r" / "hypotheses").glob("*.txt")
+    assert made.read_text().startswith("\n") and made.read_text() != "\n" * len(lines)
 
 
 @pytest.mark.slow

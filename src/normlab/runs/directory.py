@@ -70,8 +70,11 @@ class RunDirectory:
 
     def has_progress(self) -> bool:
         """Returns whether there is something to lose: a checkpoint or a result."""
-        summary = self.stored_summary() or {}
-        return summary.get("status") in ENDED or any(self.checkpoints.glob("*.pt"))
+        return self.ended() or any(self.checkpoints.glob("*.pt"))
+
+    def ended(self) -> bool:
+        """Returns whether a run has come to an end here, completed or diverged."""
+        return (self.stored_summary() or {}).get("status") in ENDED
 
     def forget_failed_start(self) -> None:
         """Removes a directory in which a mistake was found before anything was trained or tracked.
@@ -82,9 +85,10 @@ class RunDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def forget_outputs(self) -> None:
-        """Removes the test outputs of an earlier end: the next one may have none."""
+        """Removes the test outputs of an earlier end, and its average: the next may have none."""
         for kind in OUTPUTS:
             shutil.rmtree(self.path / kind, ignore_errors=True)
+        (self.checkpoints / "average.pt").unlink(missing_ok=True)
 
     def claim(self, config: Mapping[str, Any]) -> None:
         """Raises UserError when another run has progress here; its files stay as they are.

@@ -123,13 +123,21 @@ def _run(
         log.info("Delete %s to repeat it.", directory.path)
         lead({"summary": done})
         return done
-    directory.record(plain, overrides)
-    try:
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        directory.record(plain, overrides)
         # A process that is killed writes nothing more: until the end the summary says so.
         directory.write_summary(summary | {"status": "interrupted"})
+        begun = True
+
+    if not directory.ended():  # else its result stays until all that it takes to go on is there
+        begin()
+    try:
         lead({"run_dir": str(directory.path)})
         with memory_in_words():
-            _train_and_test(config, directory, summary, overrides)
+            _train_and_test(config, directory, summary, overrides, begin)
     except BaseException as error:
         summary |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, KeyboardInterrupt | SystemExit):  # SystemExit: requeued by submitit
@@ -138,20 +146,29 @@ def _run(
             log_traceback(error, directory.path)
         raise
     finally:
-        directory.write_summary(summary)
+        if begun:
+            directory.write_summary(summary)
     return summary
 
 
 def _train_and_test(
-    config: Config, directory: RunDirectory, summary: dict[str, Any], overrides: list[str]
+    config: Config,
+    directory: RunDirectory,
+    summary: dict[str, Any],
+    overrides: list[str],
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains and tests; `summary` is filled as results come, so that a failed run keeps its own."""
+    """Trains and tests; `summary` is filled as results come, so that a failed run keeps its own.
+
+    `begin` is called when all parts are there, before anything is written.
+    """
     from normlab import distributed
 
     with distributed.lost_process_in_words():
         parts = assemble(config, directory, training=True)
     task, rank = parts.task, distributed.rank()
     if rank == 0:
+        begin()
         directory.forget_outputs()
         directory.record_data(parts.contents, task.model_arguments)
         task.save(directory.path)

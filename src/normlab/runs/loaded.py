@@ -67,7 +67,9 @@ def load_run(
         raise UserError(f"{directory.data} is missing or damaged: the run has not begun to train.")
     config = parse_config(OmegaConf.create(plain))
     where = device_of(device)
-    checkpoint = checkpoint or (directory.stored_summary() or {}).get("weights", "best")
+    summary = directory.stored_summary()
+    lost = summary is None and bool(config.trainer.average)  # a damaged summary, which says nothing
+    checkpoint = checkpoint or (summary or {}).get("weights", "average" if lost else "best")
     model = components.build_model(config, data["model_arguments"], trusted)
     norms.reparameterise(model)
     owned = owner(config.plain(), data["contents"])

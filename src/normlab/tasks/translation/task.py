@@ -22,7 +22,7 @@ from normlab.tasks.translation.batching import (
     eval_batches,
     padding_fraction,
 )
-from normlab.tasks.translation.corpora import Corpus
+from normlab.tasks.translation.corpora import Bitext, Corpus
 from normlab.tasks.translation.encoding import encode_corpus
 from normlab.tasks.translation.objective import TranslationObjective
 from normlab.tasks.translation.scoring import score
@@ -114,8 +114,9 @@ class Translation(Task):
         """Returns dev loss and NLL in nats per token, BLEU and chrF, and `hidden/*` if wanted."""
         dev = self.encoded.dev
         losses = mean_losses(objective, self.dev_batches(), device)
-        self.dev_translations = self._translate(objective, dev, self.eval_beam, device)
-        scores = score(self.dev_translations, self.corpus.dev.tgt)
+        bitext = self.corpus.dev
+        self.dev_translations = self._translate(objective, bitext, dev, self.eval_beam, device)
+        scores = score(self.dev_translations, bitext.tgt)
         metrics = {f"dev/{name}": value for name, value in losses.items()}
         metrics |= {"dev/bleu": scores["bleu"], "dev/chrf": scores["chrf"]}
         if self.hidden_stats:
@@ -146,7 +147,7 @@ class Translation(Task):
         results: dict[str, dict[str, Any]] = {}
         for name, bitext in self.corpus.test.items():
             data = self.encoded.test[name]
-            outputs = self._translate(objective, data, self.beam, device)
+            outputs = self._translate(objective, bitext, data, self.beam, device)
             hypotheses = [one_line(text) for text in outputs]
             results[name] = {**score(hypotheses, bitext.tgt)}
             for kind, lines in (("hypotheses", hypotheses), ("references", bitext.tgt)):
@@ -171,9 +172,14 @@ class Translation(Task):
         write_text(run_dir / "tokenizer.json", self.tokenizer.to_str())
 
     def _translate(
-        self, objective: TranslationObjective, data: EncodedBitext, beam: int, device: torch.device
+        self,
+        objective: TranslationObjective,
+        bitext: Bitext,
+        data: EncodedBitext,
+        beam: int,
+        device: torch.device,
     ) -> list[str]:
-        return translate(
+        translations = translate(
             objective.model,
             self.tokenizer,
             data,
@@ -182,6 +188,10 @@ class Translation(Task):
             batch_tokens=self.batch_tokens,
             device=device,
         )
+        # That of a blank line is empty, as a Translator's.
+        return [
+            made if src.strip() else "" for src, made in zip(bitext.src, translations, strict=True)
+        ]
 
     def dev_batches(self) -> list[Callable[[], Batch]]:
         """Returns the batches of the dev set, as functions that make them."""
