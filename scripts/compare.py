@@ -11,7 +11,7 @@ from pathlib import Path
 from normlab import markdown
 from normlab.errors import UserError
 from normlab.files import check_files, read_sealed
-from normlab.reports.records import read_record
+from normlab.reports.records import read_record, varying
 from normlab.tasks.translation.scoring import compare
 
 
@@ -38,7 +38,7 @@ def main() -> None:
                 raise UserError(f"the runs have different references for {name}: no comparison.")
             for result in compare(a, b, references, args.samples):
                 scores = f"{result.a:.2f}", f"{result.b:.2f}", f"{result.b - result.a:+.2f}"
-                rows.append((Path(name).stem, result.metric, *scores, f"{result.p:.3f}"))
+                rows.append((Path(name).stem, result.metric, *scores, f"{result.p:.2g}"))
                 print(f"{result.metric}: {result.signature}", file=sys.stderr)
         print(*markdown.table(("test set", "metric", "A", "B", "B - A", "p"), rows), sep="\n")
     except (UserError, ValueError) as error:
@@ -66,12 +66,11 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
         found.append(f"A was trained for {a.summary['steps']} steps, B for {b.summary['steps']}.")
     if a.summary.get("contents") != b.summary.get("contents"):
         found.append("A and B were trained on other data or subwords.")
-    decoding = [run.config.get("decoding") or {} for run in (a, b)]
-    for key in sorted(decoding[0].keys() | decoding[1].keys()):
-        if decoding[0].get(key) != decoding[1].get(key):
-            found.append(
-                f"A has decoding.{key}={decoding[0].get(key)}, B has {decoding[1].get(key)}."
-            )
+    if (tested := [run.summary.get("weights", "best") for run in (a, b)])[0] != tested[1]:
+        found.append(f"A was tested with its {tested[0]} weights, B with its {tested[1]} ones.")
+    for key in varying([[a, b]]):
+        if not key.startswith(("norm.", "init.", "data")) and key != "trainer.max_steps":
+            found.append(f"A has {key}={a.setting(key)}, B has {b.setting(key)}.")
     return found
 
 
@@ -96,7 +95,7 @@ def lines(path: Path) -> list[str]:
     """Returns the lines of a stored text, which end with \\n and nothing else."""
     if not path.exists():
         raise UserError(f"{path} is missing.")
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
 if __name__ == "__main__":

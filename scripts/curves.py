@@ -1,18 +1,26 @@
-"""Draws training curves of run directories: `scripts/curves.py runs/sweep/* --out curves.png`."""
+"""Draws training curves of run directories: `scripts/curves.py runs/sweep/* --out curves.png`.
+
+A line is a norm's mean over seeds; where its runs differ in more, each setting has a panel.
+"""
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.reports.figures import Panel, draw_curves, wide, write_figure
-from normlab.reports.records import check_metric, read_runs
+from normlab.reports.records import RunRecord, check_metric, read_runs, varying
+from normlab.reports.text import value
 
 KEYS = ("train/loss", "dev/bleu", "dev/error", "dev/recall")
+MOST_PANELS = 6  # of one metric
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run_dirs", nargs="+", type=Path)
     parser.add_argument("--keys", nargs="+", help=f"default: of {', '.join(KEYS)} those there are")
     parser.add_argument("--against", default="step", choices=("step", "time"))
@@ -23,11 +31,36 @@ def main() -> None:
         for key in args.keys or ():
             check_metric(runs, key)
         keys = args.keys or [key for key in KEYS if any(run.curve(key)[1] for run in runs)]
-        panels = [Panel(runs, key, args.against, log=wide(runs, key)) for key in keys or KEYS]
+        panels = [
+            Panel(some, key, args.against, title, log=wide(some, key))
+            for key in keys or KEYS
+            for title, some in alike(runs).items()
+        ]
         write_figure(panels, draw_curves, args.out)
     except UserError as error:
         sys.exit(str(error))
     print(f"wrote {args.out}")
+
+
+def alike(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Returns the runs by what they differ in besides norm and seed, as in "init.mean=0.2".
+
+    Raises UserError where that is more than a figure holds.
+    """
+    by_norm: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        by_norm.setdefault(run.summary["norm"], []).append(run)
+    keys = varying(by_norm.values())
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        title = ", ".join(f"{key}={value(run.setting(key))}" for key in keys if key != "data")
+        found.setdefault(title, []).append(run)
+    if "data" in keys or len(found) > MOST_PANELS:
+        raise UserError(
+            f"the runs of a norm differ in {', '.join(keys[:5])}: name fewer, so that a line is a "
+            "mean over seeds."
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -166,6 +166,23 @@ def test_scripts_name_a_metric_that_no_run_has(tmp_path):
     assert done.returncode == 0 and drawn.exists()  # though they have none of the usual keys
 
 
+def test_curves_of_other_settings_are_no_seeds_of_one_line(tmp_path):
+    runs = [
+        write_run(tmp_path, "none", seed, config={"init.mean": mean}, dev_bleu=[1.0, 2.0])
+        for seed in (1, 2)
+        for mean in (0.0, 0.2)
+    ]
+    done = script("scripts/curves.py", *runs, runs[0], "--out", tmp_path / "c.svg")
+    assert done.returncode == 0, done.stderr
+    drawn = (tmp_path / "c.svg").read_text()
+    for words in ("init.mean=0", "init.mean=0.2", "none (n=2)"):
+        assert f"<!-- {words} -->" in drawn
+    assert "n=3" not in drawn and "n=4" not in drawn
+    other = write_run(tmp_path, "none", 3, summary={"contents": {"train": 1}}, dev_bleu=[1.0, 2.0])
+    done = script("scripts/curves.py", *runs, other, "--out", tmp_path / "d.svg")
+    assert done.returncode == 1 and "the runs of a norm differ in data, init.mean" in done.stderr
+
+
 def test_differences_are_of_one_seed_and_show_the_margin(axes):
     from types import SimpleNamespace
 

@@ -8,7 +8,7 @@ from synthetic import write_run
 
 from normlab.errors import UserError
 from normlab.files import read_sealed, write_sealed
-from normlab.reports.records import collect, read_record, read_records, restore
+from normlab.reports.records import collect, read_record, read_records, restore, varying
 
 
 def test_a_record_is_read_back_as_the_run_it_was(tmp_path):
@@ -95,3 +95,16 @@ def test_a_directory_without_a_summary_and_an_unknown_key_are_named(tmp_path):
         read_record(tmp_path)
     with pytest.raises(UserError, match=r"has no init\.men"):
         read_record(write_run(tmp_path, "rmsnorm", 1)).value("init.men")
+
+
+def test_runs_vary_in_what_was_trained_and_not_in_seed_or_place(tmp_path):
+    def of(name, seed=1, config=None, **summary):
+        return read_record(write_run(tmp_path / name, "none", seed, config=config, summary=summary))
+
+    alike = [of("a", config={"init.mean": 0}), of("b", 2, {"init.mean": 0.0, "data.dir": "/x"})]
+    assert varying([alike]) == []  # nor is a whole number another
+    older = of("older")  # of a time without init.mean
+    assert varying([[*alike, older]]) == []
+    shifted, other = of("c", config={"init.mean": 0.2}), of("d", contents={"train": 1})
+    assert varying([[*alike, shifted, other]]) == ["data", "init.mean"]
+    assert varying([alike, [shifted], [other]]) == []

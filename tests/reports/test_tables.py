@@ -41,6 +41,11 @@ def test_seeds_share_a_cell_and_every_run_is_shown(runs):
     ]
 
 
+def test_what_is_more_than_seeds_is_no_cell(runs):
+    with pytest.raises(UserError, match=r"differ in init\.apply_to: name fewer runs, or choose"):
+        pivot(runs, "norm", "status", "best_dev")
+
+
 def test_a_metric_means_its_last_record(runs):
     cell = "| 3.00 (n=1), 1 not finite |"  # not the finite one before it
     assert cell in pivot(runs[:2], "init.apply_to", "norm", "dev/nll")

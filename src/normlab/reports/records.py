@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,10 +18,13 @@ from typing import Any
 import yaml
 
 from normlab.errors import UserError
-from normlab.files import check_files, hash_text, read_sealed, write_sealed
+from normlab.files import check_files, flatten, hash_text, read_sealed, write_sealed
 from normlab.registration import ENDED, LOCAL, frozen
 
 CONFIG = ".hydra/config.yaml"
+# What tells neither what was trained nor how: names, places, the machine, and the seed.
+NO_SETTINGS = {"seed", "names", "logger", "hydra", *(f"data.{key}" for key in LOCAL)}
+NO_SETTINGS |= {f"trainer.{key}" for key in ("per_matrix", "samples", "threads", "device", "keep")}
 _MISSING = object()
 
 
@@ -123,7 +126,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     says. Raises UserError when no run is left, or for a path that does not exist.
     """
     runs = []
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():  # each once
         if not path.exists():
             raise UserError(f"{path} does not exist.")
         if not (path / "summary.json").exists():
@@ -138,6 +141,24 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     if not runs:
         raise UserError(f"{paths[0]} is no run directory: none of those named holds a run.")
     return runs
+
+
+def varying(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
+    """Returns the config keys in which runs of one group differ, so that they are no mere seeds.
+
+    "data" stands for what the data held. A key that a run lacks, since it is older, tells nothing.
+    """
+    found = set()
+    for runs in groups:
+        values: dict[str, set[Any]] = {}
+        for run in runs:
+            groups_kept = {k: v for k, v in run.config.items() if k not in NO_SETTINGS}
+            for key, value in flatten(groups_kept).items():
+                values.setdefault(key, set()).add(frozen(value))
+            if contents := run.summary.get("contents"):
+                values.setdefault("data", set()).add(json.dumps(contents, sort_keys=True))
+        found |= {key for key, different in values.items() if len(different) > 1}
+    return sorted(found - NO_SETTINGS)
 
 
 def check_metric(runs: Sequence[RunRecord], metric: str) -> None:

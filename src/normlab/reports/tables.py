@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from normlab import markdown
+from normlab.errors import UserError
 from normlab.registration import MIN_SEEDS, Arm
 from normlab.reports import text
 from normlab.reports.benchmarks import ratio, read_benchmark
 from normlab.reports.evidence import Evidence, values
 from normlab.reports.experiments import Table
-from normlab.reports.records import RunRecord, check_metric
+from normlab.reports.records import RunRecord, check_metric, varying
 from normlab.reports.samples import differences
 from normlab.reports.selection import Selection
 from normlab.reports.statistics import estimate
@@ -104,7 +105,8 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
     A value that is a metric key ("dev/nll") means its last record. A cell holds the mean
     over its runs, the standard deviation when there are several, and their number; diverged and
     failed runs are counted in it, never dropped. Rows and columns that are numbers stand in their
-    order, others in order of appearance. Raises UserError for what no run has.
+    order, others in order of appearance. Raises UserError for what no run has, and where a cell
+    would be a mean over more than seeds.
     """
     if value.count("/") == 1:
         check_metric(runs, value)
@@ -112,6 +114,11 @@ def pivot(runs: Sequence[RunRecord], rows: str, columns: str, value: str) -> str
     for run in runs:
         key = (text.value(run.value(rows)), text.value(run.value(columns)))
         cells.setdefault(key, []).append(run)
+    if keys := varying(cells.values()):
+        raise UserError(
+            f"runs of one cell differ in {', '.join(keys[:5])}: name fewer runs, or choose such a "
+            "key for --rows or --columns."
+        )
     row_labels = sorted(dict.fromkeys(row for row, _ in cells), key=_as_number)
     column_labels = sorted(dict.fromkeys(column for _, column in cells), key=_as_number)
     shown = [

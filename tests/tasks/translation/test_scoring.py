@@ -72,13 +72,15 @@ def test_compare_says_in_what_else_the_runs_differ(tmp_path, trained):
     summary = read_sealed(tmp_path / "b" / "summary.json")
     config = tmp_path / "b" / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("beam: 2", "beam: 5"))
-    other = {"steps": 13, "contents": {}, "files": {}}
+    other = {"steps": 13, "contents": {}, "files": {}, "weights": "average"}
     write_sealed(tmp_path / "b" / "summary.json", {**summary, **other})
     done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b", "--samples=20")
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.split("\n") if line.startswith("not like for like")]
     assert "12 steps, B for 13" in said[0] and "other data" in said[1]
-    assert "A has decoding.beam=2, B has 5." in said[2]
+    assert "A was tested with its best weights, B with its average ones." in said[2]
+    assert "A has decoding.beam=2, B has 5." in said[3]
+    assert len(said) == 4
     write_sealed(tmp_path / "b" / "summary.json", {**summary, **other, "task": "cifar10"})
     done = script("scripts/compare.py", tmp_path / "a", tmp_path / "b")
     assert done.returncode == 1 and "b is of task=cifar10: BLEU and chrF are for" in done.stderr
