@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.errors import UserError
+from normlab.runs.directory import RunDirectory
 from normlab.runs.loaded import load_run, load_translator
 from normlab.tasks.translation.corpora import text_pair
 from normlab.tasks.translation.scoring import score
@@ -46,8 +47,13 @@ def main() -> None:
     args = parser.parse_args()
     if (args.src is None) != (args.ref is None):
         parser.error("--src and --ref go together.")
+    if args.src is None and (args.detokenise or args.beam is not None):
+        parser.error("--beam and --detokenise are for --src and --ref.")
     try:
         results = on_its_own_sets(args) if args.src is None else on_text(args)
+        status = (RunDirectory(Path(args.run_dir)).stored_summary() or {}).get("status", "damaged")
+        if status not in ("completed", "converted"):
+            print(f"{args.run_dir} is {status}: this is of weights before that.", file=sys.stderr)
     except UserError as error:
         sys.exit(str(error))
     print(json.dumps(results, indent=2))
@@ -55,6 +61,8 @@ def main() -> None:
 
 def on_its_own_sets(args: argparse.Namespace) -> dict[str, Any]:
     """Returns what the run's task says of its test sets, which are read again."""
+    if args.output is not None and (args.output / "summary.json").exists():
+        raise UserError(f"--output {args.output} is a run: its own outputs would be lost.")
     parts = load_run(args.run_dir, args.checkpoint, args.device, args.trust).with_data()
     with parts.evaluating(), tempfile.TemporaryDirectory() as nowhere:
         return parts.task.test(parts.objective, parts.device, args.output or Path(nowhere))

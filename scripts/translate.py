@@ -5,6 +5,7 @@ import sys
 
 from normlab.errors import UserError
 from normlab.runs.loaded import load_translator
+from normlab.tasks.translation.corpora import lines_of
 
 
 def main() -> None:
@@ -25,12 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         translator = load_translator(args.run_dir, args.checkpoint, args.device, args.trust)
-        # Lines end at \n only: str.splitlines would also split at U+2028 and misalign the output.
-        text = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-        sentences = text.split("\n") if text else []
+        sentences = lines_of(sys.stdin.buffer.read(), "standard input")
         translations, cut = translator(sentences, beam=args.beam)
-    except UnicodeDecodeError as error:
-        sys.exit(f"standard input is not UTF-8 at byte {error.start}: convert it first.")
     except UserError as error:
         sys.exit(str(error))
     for translation in translations:

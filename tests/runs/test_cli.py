@@ -1,6 +1,7 @@
 """train.py and the scripts as a user starts them: in processes of their own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import yaml
 from processes import ROOT, python, script, start, summary_of, train
 from tiny import TINY
 
+from normlab.files import read_sealed, write_sealed
 from normlab.runs import command_line
 from normlab.runs.arguments import check_arguments
 from normlab.runs.options import GROUPS, fields, options
@@ -242,6 +244,8 @@ def test_translate_keeps_lines_and_evaluate_scores_them(trained, tmp_path):
     source = "The dog sleeps.\n \nA line\u2028with a separator.\n"
     done = script("scripts/translate.py", trained, given=source)
     assert done.returncode == 0, done.stderr
+    windows = script("scripts/translate.py", trained, given="\ufeff" + source.replace("\n", "\r\n"))
+    assert windows.stdout == done.stdout  # read as training and evaluate.py read
     assert done.stdout.count("\n") == 3
     assert [not line for line in done.stdout.split("\n")[:3]] == [False, True, False]
     (tmp_path / "src").write_text(source, encoding="utf-8")
@@ -256,6 +260,25 @@ def test_translate_keeps_lines_and_evaluate_scores_them(trained, tmp_path):
     done = script("scripts/evaluate.py", trained, *pair)
     assert done.returncode != 0
     assert "3 lines" in done.stderr and "2" in done.stderr and "Traceback" not in done.stderr
+    done = script("scripts/translate.py", trained, "--beam", "0", given=source)
+    assert done.returncode == 1 and done.stderr == "beam=0 must be 1 or more.\n"
+
+
+@pytest.mark.parametrize("flag", [["--beam", "3"], ["--detokenise", "de"]])
+def test_evaluate_refuses_what_it_would_not_do(trained, flag):
+    done = script("scripts/evaluate.py", trained, *flag)
+    assert done.returncode == 2 and "are for --src and --ref" in done.stderr
+
+
+def test_evaluate_writes_over_no_run_and_says_what_is_not_finished(trained, tmp_path):
+    done = script("scripts/evaluate.py", trained, "--output", trained)
+    assert done.returncode == 1 and "its own outputs would be lost" in done.stderr
+    shutil.copytree(trained, tmp_path / "r")
+    summary = read_sealed(tmp_path / "r" / "summary.json")
+    write_sealed(tmp_path / "r" / "summary.json", {**summary, "status": "diverged"})
+    done = script("scripts/evaluate.py", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path / 'r'} is diverged: this is of weights before that." in done.stderr
 
 
 def test_translate_says_which_lines_it_cut(trained):

@@ -92,7 +92,8 @@ def text(*, dir: str, train: str, dev: str, test: NameList, src: str, tgt: str) 
         if looks_tokenised(lines):
             log.warning(
                 "%s.%s looks tokenised (entities, spaces before full stops): BLEU is meant for "
-                "ordinary text, so score with `scripts/evaluate.py ... --detokenise %s`.",
+                "ordinary text, so score with `scripts/evaluate.py RUN --src FILE --ref FILE "
+                "--detokenise %s`.",
                 folder / train,
                 language,
                 tgt,
@@ -203,6 +204,14 @@ def read_lines(file: Path) -> list[str]:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {file} ({error}): check or replace the file.") from error
+    return lines_of(content, str(file))
+
+
+def lines_of(content: bytes, file: str) -> list[str]:
+    """Return the lines of UTF-8 text as all that is translated or trained on is read.
+
+    Raises UserError, with the name `file`, for any other text.
+    """
     try:
         decoded = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

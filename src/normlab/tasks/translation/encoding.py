@@ -183,6 +183,15 @@ def _contents(corpus: Corpus) -> dict[str, Any]:
                 known,
                 len(bitext.src),
             )
+    dev = set(zip(corpus.dev.src, corpus.dev.tgt, strict=True))
+    for name, bitext in corpus.test.items():
+        if known := sum(pair in dev for pair in zip(bitext.src, bitext.tgt, strict=True)):
+            log.warning(
+                "test/%s: %d of %d pairs are dev pairs too, by which checkpoints are chosen",
+                name,
+                known,
+                len(bitext.src),
+            )
     return contents
 
 

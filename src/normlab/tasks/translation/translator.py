@@ -70,8 +70,11 @@ class Translator:
         """Returns a translation of each sentence, in order, and the numbers of those cut (from 0).
 
         A translation is one line: line ends in it are spaces; that of a blank line is empty. `beam`
-        stands for the usual one. Raises UserError for a text in place of a list.
+        stands for the usual one. Raises UserError for a text in place of a list, a beam below 1.
         """
+        beam = self.beam if beam is None else beam
+        if beam < 1:
+            raise UserError(f"beam={beam} must be 1 or more.")
         if isinstance(sentences, str):  # whose letters would be the sentences
             raise UserError(f"give a list of sentences, as in [{sentences[:40]!r}].")
         written = [i for i, sentence in enumerate(sentences) if sentence.strip()]
@@ -85,7 +88,7 @@ class Translator:
                 self.model,
                 self.tokenizer,
                 data,
-                beam=beam or self.beam,
+                beam=beam,
                 length_penalty=self.length_penalty,
                 batch_tokens=self.batch_tokens,
                 device=self.device,
