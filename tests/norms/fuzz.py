@@ -54,16 +54,20 @@ def close(got, want, dtype):
     """Raises AssertionError unless both are as equal as inputs of `dtype` allow.
 
     Differences are in relation to the largest value, and to 1: smaller gradients are differences
-    of larger terms. What overflows fp16 is compared where it is finite.
+    of larger terms. What is finite on one side is so on the other, but near fp16's largest value.
     """
     assert (got is None) == (want is None)
     if got is None:
         return
     assert got.shape == want.shape, (got.shape, want.shape)
     tolerance = max(TOLERANCE.get(kind, 0) for kind in (dtype, got.dtype, want.dtype))
+    half = torch.float16 in (dtype, got.dtype, want.dtype)
     got, want = got.double(), want.double()
     finite = got.isfinite() & want.isfinite()
-    assert finite.double().sum() >= 0.9 * finite.numel() or dtype == torch.float16
+    alike = got.isfinite() == want.isfinite()
+    if half:  # sums of fp16 terms, which overflow in other places
+        alike |= torch.where(got.isfinite(), got, want).abs() > 3e4
+    assert alike.all()
     got, want = got[finite], want[finite]
     scale = want.abs().max().clamp(min=1) if want.numel() else 1
     torch.testing.assert_close(got / scale, want / scale, rtol=0, atol=tolerance)

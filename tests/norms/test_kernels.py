@@ -280,6 +280,16 @@ def test_where_triton_cannot_launch_kernels_the_gpu_has_none(monkeypatch, caplog
         gpu.launch_problem.cache_clear()
 
 
+def test_no_kernel_centres_and_measures_a_part():
+    class PartialLayerNorm(LayerNorm):
+        def measured(self, n):
+            return n // 2
+
+    assert PartialLayerNorm(8).implementation(torch.device("cpu")) == "native"
+    with pytest.raises(UserError, match="subtracts a mean and measures only some inputs"):
+        PartialLayerNorm(8, impl="fused").implementation(torch.device("cpu"))
+
+
 def test_without_a_compiler_auto_falls_back_and_fused_says_why(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("NORMLAB_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "no-such-compiler")

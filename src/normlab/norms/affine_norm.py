@@ -122,6 +122,8 @@ class AffineNorm(Norm):
 
     def no_kernel(self, device: torch.device) -> str | None:
         """Returns why no fused kernel computes this norm on `device`, None when one does."""
+        if self.centre and self.k < self.dim:  # whose gradient no kernel has
+            return "there is no kernel that subtracts a mean and measures only some inputs"
         if self.over_last_axis:
             return kernels.problem(device.type, self.dim)
         if not self.of_planes:
