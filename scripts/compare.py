@@ -69,7 +69,7 @@ def differences(run_a: Path, run_b: Path) -> list[str]:
     if (tested := [run.summary.get("weights", "best") for run in (a, b)])[0] != tested[1]:
         found.append(f"A was tested with its {tested[0]} weights, B with its {tested[1]} ones.")
     for key in varying([[a, b]]):
-        if not key.startswith(("norm.", "init.", "data")) and key != "trainer.max_steps":
+        if not key.startswith(("norm.", "init.")) and key not in ("data", "trainer.max_steps"):
             found.append(f"A has {key}={a.setting(key)}, B has {b.setting(key)}.")
     return found
 

@@ -5,16 +5,13 @@ A line is a norm's mean over seeds; where its runs differ in more, each setting 
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.errors import UserError
 from normlab.reports.figures import Panel, draw_curves, wide, write_figure
-from normlab.reports.records import RunRecord, check_metric, read_runs, varying
-from normlab.reports.text import value
+from normlab.reports.records import alike, check_metric, read_runs
 
 KEYS = ("train/loss", "dev/bleu", "dev/error", "dev/recall")
-MOST_PANELS = 6  # of one metric
 
 
 def main() -> None:
@@ -32,7 +29,7 @@ def main() -> None:
             check_metric(runs, key)
         keys = args.keys or [key for key in KEYS if any(run.curve(key)[1] for run in runs)]
         panels = [
-            Panel(some, key, args.against, title, log=wide(some, key))
+            Panel(some, key, args.against, title, log=wide(runs, key))
             for key in keys or KEYS
             for title, some in alike(runs).items()
         ]
@@ -40,27 +37,6 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     print(f"wrote {args.out}")
-
-
-def alike(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Returns the runs by what they differ in besides norm and seed, as in "init.mean=0.2".
-
-    Raises UserError where that is more than a figure holds.
-    """
-    by_norm: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        by_norm.setdefault(run.summary["norm"], []).append(run)
-    keys = varying(by_norm.values())
-    found: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        title = ", ".join(f"{key}={value(run.setting(key))}" for key in keys if key != "data")
-        found.setdefault(title, []).append(run)
-    if "data" in keys or len(found) > MOST_PANELS:
-        raise UserError(
-            f"the runs of a norm differ in {', '.join(keys[:5])}: name fewer, so that a line is a "
-            "mean over seeds."
-        )
-    return found
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def main() -> None:
         parser.error("--beam and --detokenise are for --src and --ref.")
     try:
         results = on_its_own_sets(args) if args.src is None else on_text(args)
-        status = (RunDirectory(Path(args.run_dir)).stored_summary() or {}).get("status", "damaged")
-        if status not in ("completed", "converted"):
+        status = (RunDirectory(Path(args.run_dir)).stored_summary() or {}).get("status")
+        if status not in (None, "completed", "converted"):
             print(f"{args.run_dir} is {status}: this is of weights before that.", file=sys.stderr)
     except UserError as error:
         sys.exit(str(error))

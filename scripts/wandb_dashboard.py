@@ -70,14 +70,15 @@ def main() -> None:
 def draw(run_dirs: list[Path], out: Path) -> None:
     """Draws the panels from metrics.jsonl, of which W&B has a copy."""
     from normlab.reports.figures import Panel, draw_curves, write_figure
-    from normlab.reports.records import read_runs
+    from normlab.reports.records import alike, read_runs
 
     try:
         runs = read_runs(run_dirs)
         panels = [
-            Panel(runs, y, "step" if x == "Step" else x, title)
+            Panel(some, y, "step" if x == "Step" else x, f"{title} {setting}".strip())
             for section in PANELS.values()
             for title, y, x in section
+            for setting, some in alike(runs).items()
         ]
         write_figure(panels, draw_curves, out)
     except UserError as error:

@@ -8,7 +8,7 @@ from synthetic import write_run
 
 from normlab.errors import UserError
 from normlab.files import read_sealed, write_sealed
-from normlab.reports.records import collect, read_record, read_records, restore, varying
+from normlab.reports.records import alike, collect, read_record, read_records, restore, varying
 
 
 def test_a_record_is_read_back_as_the_run_it_was(tmp_path):
@@ -108,3 +108,19 @@ def test_runs_vary_in_what_was_trained_and_not_in_seed_or_place(tmp_path):
     shifted, other = of("c", config={"init.mean": 0.2}), of("d", contents={"train": 1})
     assert varying([[*alike, shifted, other]]) == ["data", "init.mean"]
     assert varying([alike, [shifted], [other]]) == []
+    without, given = (of(f"q{i}", config=each) for i, each in enumerate(
+        ({"model.qk_norm": None}, {"model.qk_norm": {"eps": 1e-6}, "model.sizes": [[1], [2]]})
+    ))  # fmt: skip
+    assert varying([[without, given]]) == ["model.qk_norm"]
+
+
+def test_a_run_without_a_setting_stands_beside_each_value_of_it(tmp_path):
+    def of(norm, p=None):
+        config = {} if p is None else {"norm.p": p}
+        return read_record(write_run(tmp_path, norm, 1, config=config))
+
+    base, runs = of("none"), [of("prmsnorm", 0.1), of("prmsnorm", 0.5)]
+    assert alike([base, *runs]) == {"norm.p=0.1": [base, runs[0]], "norm.p=0.5": [base, runs[1]]}
+    assert alike([base]) == {"": [base]}
+    with pytest.raises(UserError, match=r"of a norm differ in norm\.p: name fewer"):
+        alike(runs, most=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from faults.children import hold, train
-from processes import Job, comparable
+from processes import Job, comparable, summary_of
 from tiny import TINY, TINY_RNN
 
 from normlab import distributed
@@ -169,6 +169,7 @@ def test_another_checkpoint_in_one_process_is_refused(tmp_path):
     assert [job.wait() for job in two] == [2, 2]
     assert "process 1 has other checkpoint than process 0 (step)" in two[0].log
     assert comparable(tmp_path / "r") == before
+    assert summary_of(tmp_path / "r")["status"] == "completed"
 
 
 def test_an_evaluation_that_cannot_be_cut_short_loses_no_step(tmp_path):

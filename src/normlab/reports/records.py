@@ -5,6 +5,7 @@ and overrides), in results/EXPERIMENT/SCALE/runs/NAME. Its name is the run direc
 unique to its config; so a machine that has the record need not repeat the run.
 """
 
+import itertools
 import json
 import math
 import shutil
@@ -20,11 +21,13 @@ import yaml
 from normlab.errors import UserError
 from normlab.files import check_files, flatten, hash_text, read_sealed, write_sealed
 from normlab.registration import ENDED, LOCAL, frozen
+from normlab.reports.text import value
 
 CONFIG = ".hydra/config.yaml"
 # What tells neither what was trained nor how: names, places, the machine, and the seed.
 NO_SETTINGS = {"seed", "names", "logger", "hydra", *(f"data.{key}" for key in LOCAL)}
-NO_SETTINGS |= {f"trainer.{key}" for key in ("per_matrix", "samples", "threads", "device", "keep")}
+UNSEEN = ("per_matrix", "samples", "threads", "device", "keep", "deterministic")
+NO_SETTINGS |= {"task.hidden_stats", *(f"trainer.{key}" for key in UNSEEN)}
 _MISSING = object()
 
 
@@ -56,6 +59,28 @@ class RunRecord:
             if (found := _lookup(tree, key)) is not _MISSING:
                 return found
         raise UserError(f"{self.path} has no {key}, neither in its summary nor in its config.")
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what was trained and how, by flat config key, less the seed and names.
+
+        A group that is there says so by itself: a norm of queries and keys, and none, are two
+        settings. "data" is what the data held, if the summary says it.
+        """
+        kept = {key: found for key, found in self.config.items() if key not in NO_SETTINGS}
+        flat = flatten(kept) | {
+            f"{group}.{key}": "given"
+            for group, found in kept.items()
+            if isinstance(found, dict)
+            for key, inner in found.items()
+            if isinstance(inner, dict)
+        }
+        if contents := self.summary.get("contents"):
+            flat["data"] = contents
+        return {
+            key: json.dumps(found, sort_keys=True) if isinstance(found, list | dict) else found
+            for key, found in flat.items()
+            if key not in NO_SETTINGS
+        }
 
     def setting(self, key: str) -> Any:
         """Returns `key` of the config with lists as tuples, None where it has none.
@@ -144,21 +169,52 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 
 def varying(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
-    """Returns the config keys in which runs of one group differ, so that they are no mere seeds.
+    """Returns the settings in which runs of one group differ, so that they are no mere seeds.
 
-    "data" stands for what the data held. A key that a run lacks, since it is older, tells nothing.
+    "data" stands for what the data held. A key that a run lacks, since it is older or its norm has
+    no such option, tells nothing.
     """
     found = set()
     for runs in groups:
         values: dict[str, set[Any]] = {}
         for run in runs:
-            groups_kept = {k: v for k, v in run.config.items() if k not in NO_SETTINGS}
-            for key, value in flatten(groups_kept).items():
-                values.setdefault(key, set()).add(frozen(value))
-            if contents := run.summary.get("contents"):
-                values.setdefault("data", set()).add(json.dumps(contents, sort_keys=True))
+            for key, setting in run.settings().items():
+                values.setdefault(key, set()).add(setting)
         found |= {key for key, different in values.items() if len(different) > 1}
-    return sorted(found - NO_SETTINGS)
+    return sorted(found)
+
+
+def alike(runs: Sequence[RunRecord], most: int = 6) -> dict[str, list[RunRecord]]:
+    """Returns the runs by what those of a norm differ in besides the seed, as in "init.mean=0.2".
+
+    A run that has no such setting stands beside each value of it. Raises UserError where that makes
+    more than `most`, or the data differ.
+    """
+    by_norm: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        by_norm.setdefault(run.summary["norm"], []).append(run)
+    keys = varying(by_norm.values())
+    every = [(run, run.settings()) for run in runs]
+    values = [
+        dict.fromkeys(settings[key] for _, settings in every if key in settings) for key in keys
+    ]
+    found = {}
+    for point in itertools.product(*values) if "data" not in keys else ():
+        chosen = dict(zip(keys, point, strict=True))
+        fitting = [
+            (run, settings)
+            for run, settings in every
+            if all(settings.get(key, wanted) == wanted for key, wanted in chosen.items())
+        ]
+        if any(chosen.keys() <= settings.keys() for _, settings in fitting):
+            title = ", ".join(f"{key}={value(each)}" for key, each in chosen.items())
+            found[title] = [run for run, _ in fitting]
+    if not 0 < len(found) <= most:
+        raise UserError(
+            f"the runs of a norm differ in {', '.join(keys[:5])}: name fewer, so that a line is a "
+            "mean over seeds."
+        )
+    return found
 
 
 def check_metric(runs: Sequence[RunRecord], metric: str) -> None:

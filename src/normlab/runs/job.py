@@ -66,7 +66,8 @@ def run(cfg: DictConfig, run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """Trains, evaluates and tests what `cfg` describes in `run_dir`; returns the summary.
 
     Resumes what stands there, and returns at once when it is complete. On any exception the
-    summary says `failed` and the log holds the traceback before it goes on.
+    summary says `failed` and the log holds the traceback before it goes on; but a finished run that
+    cannot go on keeps its result.
     """
     here = place()
     with disk_in_words(run_dir):
@@ -166,6 +167,9 @@ def _train_and_test(
 
     with distributed.lost_process_in_words():
         parts = assemble(config, directory, training=True)
+        checkpoints = parts.checkpoints
+        state = checkpoints.newest_state()
+        distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
     task, rank = parts.task, distributed.rank()
     if rank == 0:
         begin()
@@ -188,10 +192,6 @@ def _train_and_test(
     from normlab.training.signals import interrupts
     from normlab.training.tracking import Tracker
 
-    checkpoints = parts.checkpoints
-    with distributed.lost_process_in_words():
-        state = checkpoints.newest_state()
-        distributed.same_everywhere("checkpoint", {"step": state and state["progress"]["step"]})
     path, lines = directory.metrics if rank == 0 else None, state["metrics"] if state else ""
     with (
         distributed.lost_process_in_words(),
