@@ -28,10 +28,11 @@ def main() -> None:
         for key in args.keys or ():
             check_metric(runs, key)
         keys = args.keys or [key for key in KEYS if any(run.curve(key)[1] for run in runs)]
+        settings = alike(runs)
         panels = [
             Panel(some, key, args.against, title, log=wide(runs, key))
             for key in keys or KEYS
-            for title, some in alike(runs).items()
+            for title, some in settings.items()
         ]
         write_figure(panels, draw_curves, args.out)
     except UserError as error:

@@ -74,11 +74,12 @@ def draw(run_dirs: list[Path], out: Path) -> None:
 
     try:
         runs = read_runs(run_dirs)
+        settings = alike(runs)
         panels = [
             Panel(some, y, "step" if x == "Step" else x, f"{title} {setting}".strip())
             for section in PANELS.values()
             for title, y, x in section
-            for setting, some in alike(runs).items()
+            for setting, some in settings.items()
         ]
         write_figure(panels, draw_curves, out)
     except UserError as error:

@@ -18,6 +18,8 @@ from normlab.errors import UserError
 
 ENDED = ("completed", "diverged")  # how a run comes to its end
 LOCAL = ("dir", "cache_dir")  # of data: where files lie on one machine
+LOCAL_KEYS = tuple(f"data.{name}" for name in LOCAL)
+OUTSIDE = ("hydra", "names", "logger")  # of a config: how a run starts, its name, who watches it
 RULES = ("greater", "reaches", "equal", "flat", "fails")
 MIN_SEEDS = 6  # fewer give numbers, but no interval, no p-value and no verdict
 FLOORED = ("reaches", "equal", "flat")  # rules that two sides may pass that learn nothing

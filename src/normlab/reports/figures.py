@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from normlab.errors import UserError
-from normlab.reports.records import RunRecord
+from normlab.reports.records import RunRecord, by_norm
 from normlab.reports.text import has_better, lower_is_better, metric, value
 
 COLOURS = {  # Okabe and Ito 2008, which every kind of colour blindness can tell apart
@@ -64,7 +64,7 @@ Draw = Callable[[Any, Panel], list[End]]
 def draw_curves(axes: Any, panel: Panel) -> list[End]:
     """Draws metric `y` against the step and returns the lines' ends; runs of a norm are seeds."""
     ends: list[End] = []
-    for norm, seeds in _by_norm(panel.runs).items():
+    for norm, seeds in by_norm(panel.runs).items():
         colour, width = COLOURS.get(norm, OTHER), _width(ends)
         whole = [run for run in seeds if not run.lost(panel.y)]
         lost = [run for run in seeds if run.lost(panel.y)]
@@ -118,7 +118,7 @@ def draw_parameter(axes: Any, panel: Panel) -> list[End]:
         axes.set_xscale("log")
     axes.set_xticks(measured, [f"{x:g}" for x in measured])
     axes.minorticks_off()
-    for norm, runs in _by_norm(panel.runs).items():
+    for norm, runs in by_norm(panel.runs).items():
         colour = COLOURS.get(norm, OTHER)
         points: dict[float, list[float]] = {}
         for run in runs:
@@ -144,23 +144,23 @@ def draw_parameter(axes: Any, panel: Panel) -> list[End]:
 def draw_points(axes: Any, panel: Panel) -> list[End]:
     """Draws one dot a run: result `y` across, a row for each value of config key `x`."""
     rows = list(dict.fromkeys(value(run.setting(panel.x)) for run in panel.runs))
-    groups = _by_norm(panel.runs)
-    by_norm = panel.x == "norm"  # a row each
-    jitter = 0.12 if by_norm else 0.06
-    if by_norm and not panel.names:  # names have an order of their own
+    groups = by_norm(panel.runs)
+    row_a_norm = panel.x == "norm"  # a row each
+    jitter = 0.12 if row_a_norm else 0.06
+    if row_a_norm and not panel.names:  # names have an order of their own
         rows.sort(key=lambda norm: _mean(groups[norm], panel.y))
     right = axes.get_yaxis_transform()  # x as a share of the axes
     notes = {row: "" for row in rows}
     for i, (norm, runs) in enumerate(groups.items()):
         colour, offset = COLOURS.get(norm, OTHER), (i - (len(groups) - 1) / 2) * 0.18
-        if by_norm:
+        if row_a_norm:
             offset = 0.0
         ended = [run for run in runs if run.measure(panel.y) is not None]
         at = [rows.index(value(run.setting(panel.x))) + offset for run in ended]
         n = max(sum(value(run.setting(panel.x)) == row for run in ended) for row in rows)
         lost = [run for run in runs if run.lost(panel.y)]
         note = f"n={n}{f', {len(lost)} {_why(lost)}' if lost else ''}"
-        if by_norm:
+        if row_a_norm:
             notes[norm] = f" ({note})"
         axes.plot(
             [run.measure(panel.y) for run in ended],
@@ -181,7 +181,7 @@ def draw_points(axes: Any, panel: Panel) -> list[End]:
         axes.xaxis.set_minor_formatter("{x:g}")
     if panel.chance is not None:
         axes.axvline(panel.chance, color=OTHER, linewidth=0.8, linestyle=":")
-    if not by_norm:
+    if not row_a_norm:
         axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return []
 
@@ -268,13 +268,6 @@ def _why(lost: Sequence[RunRecord]) -> str:
 def _mean(runs: Sequence[RunRecord], key: str) -> float:
     found = [value for run in runs if (value := run.measure(key)) is not None]
     return float(np.mean(found)) if found else float("inf")
-
-
-def _by_norm(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        groups.setdefault(run.summary["norm"], []).append(run)
-    return groups
 
 
 def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:

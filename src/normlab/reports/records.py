@@ -20,14 +20,16 @@ import yaml
 
 from normlab.errors import UserError
 from normlab.files import check_files, flatten, hash_text, read_sealed, write_sealed
-from normlab.registration import ENDED, LOCAL, frozen
+from normlab.registration import ENDED, LOCAL, LOCAL_KEYS, OUTSIDE, frozen
 from normlab.reports.text import value
 
 CONFIG = ".hydra/config.yaml"
+UNSEEN = ("per_matrix", "samples", "threads", "device", "keep", "deterministic")  # of trainer
 # What tells neither what was trained nor how: names, places, the machine, and the seed.
-NO_SETTINGS = {"seed", "names", "logger", "hydra", *(f"data.{key}" for key in LOCAL)}
-UNSEEN = ("per_matrix", "samples", "threads", "device", "keep", "deterministic")
-NO_SETTINGS |= {"task.hidden_stats", *(f"trainer.{key}" for key in UNSEEN)}
+NO_SETTINGS = {
+    *("seed", "task.hidden_stats", *OUTSIDE, *LOCAL_KEYS),
+    *(f"trainer.{key}" for key in UNSEEN),
+}
 _MISSING = object()
 
 
@@ -168,6 +170,14 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     return runs
 
 
+def by_norm(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Returns the runs of each norm, in order."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(run.summary["norm"], []).append(run)
+    return groups
+
+
 def varying(groups: Iterable[Sequence[RunRecord]]) -> list[str]:
     """Returns the settings in which runs of one group differ, so that they are no mere seeds.
 
@@ -190,10 +200,7 @@ def alike(runs: Sequence[RunRecord], most: int = 6) -> dict[str, list[RunRecord]
     A run that has no such setting stands beside each value of it. Raises UserError where that makes
     more than `most`, or the data differ.
     """
-    by_norm: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        by_norm.setdefault(run.summary["norm"], []).append(run)
-    keys = varying(by_norm.values())
+    keys = varying(by_norm(runs).values())
     every = [(run, run.settings()) for run in runs]
     values = [
         dict.fromkeys(settings[key] for _, settings in every if key in settings) for key in keys
@@ -267,7 +274,7 @@ def collect(run_dir: Path, results: Path) -> Path:
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     overrides = run_dir / ".hydra" / "overrides.yaml"
     given = yaml.safe_load(overrides.read_text(encoding="utf-8")) if overrides.exists() else []
-    kept = [o for o in given if o.partition("=")[0] not in [f"data.{key}" for key in LOCAL]]
+    kept = [o for o in given if o.partition("=")[0] not in LOCAL_KEYS]
     (folder / CONFIG).write_text(text, encoding="utf-8")
     text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
     (folder / ".hydra" / "overrides.yaml").write_text(text, encoding="utf-8")

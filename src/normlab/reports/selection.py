@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from normlab.files import flatten
-from normlab.registration import LOCAL, Arm, Registration, frozen
+from normlab.registration import LOCAL_KEYS, OUTSIDE, Arm, Registration, frozen
 from normlab.reports.records import RunRecord
 from normlab.reports.text import commit, value
 
 # Not shared by a table's runs: what a run is called, who watches it, its arm's norm, its seed.
-APART = ("names", "logger", "hydra", "seed", "norm")
+APART = (*OUTSIDE, "seed", "norm")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _stands_at(run: RunRecord, arm: Arm) -> bool:
 
 def _setting(registration: Registration, run: RunRecord) -> str:
     """Returns everything that the runs of one table share, as JSON that can be compared."""
-    free = {*registration.grid, *registration.tied, *(f"data.{key}" for key in LOCAL)}
+    free = {*registration.grid, *registration.tied, *LOCAL_KEYS}
     config = {
         key: found
         for key, found in flatten(run.config).items()

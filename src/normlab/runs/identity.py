@@ -5,14 +5,13 @@ from copy import deepcopy
 from typing import Any
 
 from normlab.files import flatten, hash_json
-from normlab.registration import LOCAL
+from normlab.registration import LOCAL, OUTSIDE
 
 # A limit only stops a run: under a larger one it goes on. What shapes the learning rate is in
 # `schedule`, and so part of the identity.
 LIMITS = ("max_steps", "max_epochs", "max_minutes", "patience")
 EXTRAS = ("per_matrix", "samples")  # they only add to what is logged
 APART = {"data": LOCAL, "trainer": (*LIMITS, *EXTRAS)}  # what the files hold is checked by itself
-OUTSIDE = ("hydra", "names", "logger")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,6 +128,8 @@ def _run(
 
     def begin() -> None:
         nonlocal begun
+        if begun:
+            return
         directory.record(plain, overrides)
         # A process that is killed writes nothing more: until the end the summary says so.
         directory.write_summary(summary | {"status": "interrupted"})

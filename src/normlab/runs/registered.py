@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from normlab.errors import UserError
-from normlab.registration import LOCAL
+from normlab.registration import LOCAL_KEYS
 
 # Where the data lie, where and how runs start, who watches; some of the seeds.
-FREE = (*(f"data.{key}" for key in LOCAL), "data.path", "seed", "trainer.device", "logger")
+FREE = (*LOCAL_KEYS, "data.path", "seed", "trainer.device", "logger")
 FILES = ("data=text", "data=text_pairs", "data=cifar10_files")  # the hub's data as files
 
 

@@ -61,7 +61,8 @@ class Queue:
         """
         deadline = time.monotonic() + seconds
         waiting = [c for c in commands if c.name not in self.ended]
-        waiting += [c for c in commands if c.name in self.failed(commands)]
+        failed = self.failed(commands)
+        waiting += [c for c in commands if c.name in failed]
         running: dict[str, tuple[Command, subprocess.Popen, float]] = {}
         while waiting or running:
             left = deadline - time.monotonic()
@@ -82,11 +83,11 @@ class Queue:
                 _, process, started = running.pop(name)
                 self._note(name, process.returncode, time.monotonic() - started, say)
             time.sleep(0.1)
-        return not self.failed(commands) and all(c.name in self.ended for c in commands)
+        return all(self.ended.get(c.name, {}).get("code") == 0 for c in commands)
 
     def failed(self, commands: Sequence[Command]) -> list[str]:
         """Returns the names of those of `commands` whose last exit code was not 0."""
-        return [c.name for c in commands if self.ended.get(c.name, {"code": 0})["code"] != 0]
+        return [c.name for c in commands if self.ended.get(c.name, {}).get("code", 0) != 0]
 
     def _may_start(self, command: Command, running: dict, parallel: int) -> bool:
         if command.alone or any(other.alone for other, _, _ in running.values()):

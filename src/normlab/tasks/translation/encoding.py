@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from array import array
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -169,30 +170,28 @@ def _cut_side(
 
 
 def _contents(corpus: Corpus) -> dict[str, Any]:
-    """Returns each set's hash and size; warns of evaluation pairs that are training pairs too."""
-    train = set(zip(corpus.train.src, corpus.train.tgt, strict=True))
+    """Returns each set's hash and size; warns of pairs that stand in an earlier set too."""
+    train, dev = (set(_pairs(bitext)) for bitext in (corpus.train, corpus.dev))
+    tests = {f"test/{name}": bitext for name, bitext in corpus.test.items()}
     contents = {"train": _content(corpus.train)}
-    sets = {"dev": corpus.dev, **{f"test/{name}": bitext for name, bitext in corpus.test.items()}}
-    for name, bitext in sets.items():
-        known = sum(pair in train for pair in zip(bitext.src, bitext.tgt, strict=True))
+    for name, bitext in {"dev": corpus.dev, **tests}.items():
+        known = _known(name, bitext, train, "training pairs too: scores on them mean little")
         contents[name] = {**_content(bitext), "in_train": known}
-        if known:
-            log.warning(
-                "%s: %d of %d pairs are training pairs too: scores on them mean little",
-                name,
-                known,
-                len(bitext.src),
-            )
-    dev = set(zip(corpus.dev.src, corpus.dev.tgt, strict=True))
-    for name, bitext in corpus.test.items():
-        if known := sum(pair in dev for pair in zip(bitext.src, bitext.tgt, strict=True)):
-            log.warning(
-                "test/%s: %d of %d pairs are dev pairs too, by which checkpoints are chosen",
-                name,
-                known,
-                len(bitext.src),
-            )
+    for name, bitext in tests.items():
+        _known(name, bitext, dev, "dev pairs too, by which checkpoints are chosen")
     return contents
+
+
+def _pairs(bitext: Bitext) -> Iterator[tuple[str, str]]:
+    return zip(bitext.src, bitext.tgt, strict=True)
+
+
+def _known(name: str, bitext: Bitext, among: Set[tuple[str, str]], what: str) -> int:
+    """Returns how many pairs of `bitext` are `among` others, and warns of them."""
+    count = sum(pair in among for pair in _pairs(bitext))
+    if count:
+        log.warning("%s: %d of %d pairs are %s", name, count, len(bitext.src), what)
+    return count
 
 
 def _content(bitext: Bitext) -> dict[str, Any]:
